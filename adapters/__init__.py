@@ -1,0 +1,1 @@
+"""I/O without rules: Kafka, ClickHouse, settings, text sources."""

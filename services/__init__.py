@@ -1,0 +1,1 @@
+"""One module per process: shells that wire and run, without rules of their own."""

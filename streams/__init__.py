@@ -1,0 +1,1 @@
+"""Runtimes that carry blocks: Faust live, the backtest in-process."""
