@@ -1,10 +1,11 @@
 """Bytes to messages and back: JSON values, CloudEvents headers, and one exception for everything that is wrong."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from schemas import messages as m
 
 SUPPORTED_MAJOR: Final = 1
+MAX_DEPTH: Final = 400
+"""Nesting that is read. It is far below the interpreter's recursion limit, which depends on the caller's stack."""
 Headers = list[tuple[str, bytes]]
 M = TypeVar("M", bound=m.Message)
 
@@ -72,6 +75,36 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _raw_fields: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+
+
+def _too_deep(value: bytes) -> bool:
+    """Whether brackets outside strings nest deeper than MAX_DEPTH."""
+    if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _STRING.sub(b"", value).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidMessage:
+    """msgspec's words, with the name of a missing field as the field, without the value that it quotes for an enumeration."""
+    reason, found, path = str(error).rpartition(" - at `")
+    if not found:
+        reason, path = path, ""
+    path = path.rstrip("`").removeprefix("$").removeprefix(".")
+    missing = reason.partition("missing required field `")[2].rstrip("`")
+    if missing:
+        return InvalidMessage("invalid", f"{missing} is missing", f"{path}.{missing}" if path else missing)
+    if reason.startswith("Invalid enum value"):
+        reason = "not one of the allowed values"
+    return InvalidMessage("invalid", reason, path or None)
+
+
 @cache
 def _known(type_: type[m.Message]) -> frozenset[str]:
     return frozenset(f.encode_name for f in msgspec.structs.fields(type_))
@@ -98,11 +131,13 @@ def decode(type_: type[M], value: bytes | None, *, keep_unknown: bool = True) ->
     """
     if not value:
         raise InvalidMessage("empty", "the record has no value")
+    if _too_deep(value):
+        raise InvalidMessage("not_json", "the value is nested too deeply")
     try:
+        value.decode()  # msgspec does not look into the strings of fields that it skips
         message = cast(M, _decoder(type_)(value))
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `")
-        raise InvalidMessage("invalid", reason, path.rstrip("`").removeprefix("$.") or None) from None
+        raise _invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidMessage("not_json", "the value is not valid UTF-8 JSON") from None
     except RecursionError:
@@ -170,6 +205,7 @@ def coordinates_key(c: m.Coordinates) -> str:
     return f"{c.topic}/{c.topic_id}/{c.partition}/{c.offset}"
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC.
 

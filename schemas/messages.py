@@ -617,7 +617,7 @@ class StateSection(Message):
     shard: int
     section: str
     window: int
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
 
 
 class LedgerMissing(msgspec.Struct, kw_only=True):

@@ -9,6 +9,10 @@ from schemas import messages as m
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+MAX_RAW_BYTES: Final = 1_048_576
+"""Largest batch that a raw topic takes, and so the largest record that a client may send."""
+MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
+"""Largest record of our own topics; what one raw record becomes may be larger than it was."""
 EMBEDDED_SHARDS: Final = 2
 CLUSTER_SHARDS: Final = 16
 
@@ -51,7 +55,12 @@ class Topic:
 
     def config(self, *, embedded: bool) -> dict[str, str]:
         """Topic settings as the broker spells them; every topic is stamped by the broker."""
-        settings = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": self.cleanup}
+        limit = MAX_RAW_BYTES if self.name in RAW_TOPICS else MAX_RECORD_BYTES
+        settings = {
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": self.cleanup,
+            "max.message.bytes": str(limit + 4096),
+        }
         if self.retention_ms is not None:
             settings["retention.ms"] = str(self.retention_ms)
         if self.cleanup == "compact":
@@ -67,6 +76,7 @@ class Topic:
 _SEGMENT_6H = {"segment.ms": str(6 * HOUR_MS)}
 _CONTROL_READERS = ("controller", "backtest")
 
+# fmt: off
 TOPICS: Final[Mapping[str, Topic]] = {
     t.name: t
     for t in (
@@ -92,6 +102,8 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic(STATE, "<shard>/<section>", (m.StateSection,), ("controller",), ("controller",), cleanup="compact", sharded=True),
     )
 }
+
+# fmt: on
 
 
 def shard_of(app: str, environment: str, shards: int) -> int:
