@@ -1,0 +1,73 @@
+"""What scorers see of a batch, and what a scorer is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from core.redaction import Redacted
+from core.scoring.words import TextSums, WordSums
+from schemas.messages import Feedback, Interaction, Score
+
+Need = Literal["prompt", "response", "call", "act"]
+Scores = dict[str, Score]
+
+
+@dataclass(slots=True)
+class Reading:
+    """One chat interaction as scorers see it: redacted text only; None where there is no prompt or no response."""
+
+    interaction: Interaction
+    prompt: Redacted | None
+    response: Redacted | None
+
+    def has(self, need: Need) -> bool:
+        """Whether a metric that needs this applies."""
+        match need:
+            case "prompt":
+                return self.prompt is not None
+            case "response":
+                return self.response is not None
+            case _:
+                return self.interaction.part != "content"
+
+
+class Batch:
+    """Readings scored together. Nothing that a scorer computes for one may depend on another."""
+
+    def __init__(self, readings: Sequence[Reading], words: WordSums) -> None:
+        self.readings = readings
+        self.words = words
+
+    @cached_property
+    def prompts(self) -> TextSums:
+        """Word sums of each reading's prompt (zero where there is none), computed once for all scorers."""
+        return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A scorer of interactions: its version, what each of its metrics needs, and its function.
+
+    `score` gives for each reading the scores of the metrics that apply; it may raise, which is the outcome `error`.
+    """
+
+    name: str
+    version: int
+    metrics: Mapping[str, Need]
+    score: Callable[[Batch], list[Scores]]
+
+
+@dataclass(frozen=True)
+class ActScorer:
+    """A scorer of feedback acts, one by one."""
+
+    name: str
+    version: int
+    metrics: Mapping[str, Need]
+    score: Callable[[Feedback], Scores]
+
+
+def unfired(name: str, version: int) -> Score:
+    """A rate that does not fire. It is shared between records: nobody changes a score."""
+    return Score(scorer=f"{name}@{version}")

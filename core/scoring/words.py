@@ -1,0 +1,106 @@
+"""Words of a text and their integer vectors, through a bounded cache: each distinct word is tokenised once.
+
+A text's vector is the sum of its words' vectors. The cache changes how fast a sum is found, never what it is.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from core.scoring.languages import EVIDENCE, evidence
+from schemas.embedding import EmbeddingTable
+
+MAX_CHARACTERS: Final = 8_192
+"""Topic and language are read from the beginning of a text, up to this many characters …"""
+MAX_WORDS: Final = 1_024
+"""… and this many words."""
+MAX_WORD: Final = 32
+MAX_TOKENS: Final = 32
+"""Tokens counted per word, so that 1,024 words × 32 tokens × 127 × weight 8 stays inside int32."""
+CACHE_ROWS: Final = 32_768
+
+# Scripts written without spaces give one word per character, so that the cache knows their words too.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]{{1,{MAX_WORD}}}")
+_ASCII_BREAKS = {c: " " for c in range(128) if not chr(c).isalnum()}
+
+
+def words(text: str) -> list[str]:
+    """Lower-case runs of letters and digits, at most MAX_WORDS of at most MAX_WORD characters.
+
+    >>> words("How do I use os.path.join?")
+    ['how', 'do', 'i', 'use', 'os', 'path', 'join']
+    """
+    text = text[:MAX_CHARACTERS].lower()
+    if not text.isascii():
+        return _WORD.findall(text)[:MAX_WORDS]
+    found = text.translate(_ASCII_BREAKS).split()[:MAX_WORDS]
+    if max(map(len, found), default=0) > MAX_WORD:
+        return _WORD.findall(text)[:MAX_WORDS]
+    return found
+
+
+@dataclass(frozen=True)
+class TextSums:
+    """Per text: the sum of its words' vectors (texts × dimensions), and of their words' language evidence."""
+
+    vectors: NDArray[np.int32]
+    evidence: NDArray[np.int32]
+
+
+class WordSums:
+    """Sums over words of texts, for one embedding table; `centroids` is dimensions × cells."""
+
+    def __init__(self, table: EmbeddingTable, cache_rows: int = CACHE_ROWS) -> None:
+        """`cache_rows` bounds the words kept; the least is MAX_WORDS."""
+        self.table = table
+        self.centroids = np.ascontiguousarray(table.centroids.T, dtype=np.float64)
+        self.centroid_lengths = np.sqrt((table.centroids.astype(np.int64) ** 2).sum(axis=1).astype(np.float64))
+        self._weighted = table.vectors * table.weights.astype(np.int16)[:, None]
+        self._limit = max(cache_rows, MAX_WORDS)
+        self._row_of: dict[str, int] = {}
+        self._rows = np.zeros((self._limit, table.dimensions + len(EVIDENCE)), np.int32)
+
+    def sums(self, texts: Sequence[str]) -> TextSums:
+        """Sums of each text, the same for a text alone and in any company."""
+        total = np.zeros((len(texts), self._rows.shape[1]), np.int32)
+        rows: list[int] = []
+        ends = [0]
+        for number, text in enumerate(texts):
+            found = words(text)
+            known = list(map(self._row_of.get, found))
+            if None in known:
+                if len(self._row_of) + len(found) > self._limit:
+                    self._add(total, number, rows, ends)
+                    self._row_of.clear()
+                    rows, ends = [], [0] * (number + 1)
+                known = [
+                    self._row(word) if row is None else row for word, row in zip(found, map(self._row_of.get, found), strict=True)
+                ]
+            rows.extend(known)  # type: ignore[arg-type]  # no None is left
+            ends.append(len(rows))
+        self._add(total, len(texts), rows, ends)
+        dimensions = self.table.dimensions
+        return TextSums(total[:, :dimensions], total[:, dimensions:])
+
+    def _add(self, total: NDArray[np.int32], texts: int, rows: list[int], ends: list[int]) -> None:
+        """Add the rows of the first `texts` texts to their totals: a sparse 0/1 product in int32, hence exact."""
+        if rows:
+            ones = np.ones(len(rows), np.int32)
+            which = csr_array((ones, np.array(rows, np.int32), np.array(ends, np.int32)), shape=(texts, self._limit))
+            total[:texts] += np.asarray(which @ self._rows)
+
+    def _row(self, word: str) -> int:
+        row = self._row_of.get(word)
+        if row is None:
+            tokens = self.table.tokenise(word)[:MAX_TOKENS]
+            row = len(self._row_of)
+            np.add.reduce(self._weighted[tokens], axis=0, dtype=np.int32, out=self._rows[row, : self.table.dimensions])
+            self._rows[row, self.table.dimensions :] = evidence(word)
+            self._row_of[word] = row
+        return row
