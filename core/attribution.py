@@ -1,0 +1,49 @@
+"""To whom a feedback act is attributed: to what its receipt proves, to what the client stated, or to nobody."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from core.receipts import InvalidReceipt, verify
+from schemas.messages import Feedback
+
+DEFAULT_ENVIRONMENT = "production"
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """Whose answer the act is about. `pair` is (app, environment, version) where the act counts for detection."""
+
+    attribution: Literal["receipt", "stated", "none"]
+    app: str | None
+    environment: str | None
+    version: str | None
+    turn: int | None = None
+    route_epoch: int | None = None
+    receipt_error: str | None = None
+
+    @property
+    def pair(self) -> tuple[str, str, str] | None:
+        if self.attribution == "none" or self.app is None or self.version is None:
+            return None
+        return self.app, self.environment or DEFAULT_ENVIRONMENT, self.version
+
+
+def attribute(said: Feedback, keys: Mapping[str, Ed25519PublicKey]) -> Attributed:
+    """By the receipt where it verifies and names this interaction; else by app and version as stated; else to nobody."""
+    error = None
+    if said.receipt is not None:
+        try:
+            receipt = verify(said.receipt, keys)
+        except InvalidReceipt as invalid:
+            error = invalid.reason
+        else:
+            if receipt.interaction_id == said.interaction_id:
+                version = receipt.version if receipt.version is not None else said.version
+                return Attributed("receipt", receipt.app, receipt.environment, version, receipt.turn, receipt.route_epoch)
+            error = "names another interaction"
+    if said.app is not None and said.version is not None:
+        return Attributed("stated", said.app, said.environment or DEFAULT_ENVIRONMENT, said.version, receipt_error=error)
+    return Attributed("none", said.app, said.environment, said.version, receipt_error=error)

@@ -1,0 +1,193 @@
+"""Counts over bins: what a block adds up per (app, environment, version), bounded and split by shard."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from core.identity import OTHER
+from core.metrics import METRICS, bin_of, metric_key, split_metric_key
+from schemas.codec import encode
+from schemas.messages import BlockHeader, BlockSummary, Group, Score
+from schemas.topics import shard_of
+
+MAX_NAMES: Final = 32
+MAX_LABEL: Final = 128
+MAX_PART_BYTES: Final = 512 * 1024
+_COMPACT_AT: Final = 8_192
+_MEMO_LIMIT: Final = 4_096
+_OTHER_PAIR: Final = (OTHER, OTHER, OTHER)
+
+Pair = tuple[str, str, str]
+"""(app, environment, version)."""
+
+
+class _Code(NamedTuple):
+    """What one small integer in a tally stands for: a bin of a metric, or (bin None) a label of it."""
+
+    key: str
+    bin: int | None
+    label: str
+
+
+class _Tally:
+    """One pair's counts: codes are appended one by one and added up now and then."""
+
+    __slots__ = ("acts", "codes", "counts", "n", "shard")
+
+    def __init__(self, shard: int) -> None:
+        self.shard, self.n, self.acts = shard, 0, 0
+        self.codes: list[int] = []
+        self.counts: dict[int, int] | None = None
+
+    def compact(self) -> dict[int, int]:
+        counts = Counter(self.counts or {})
+        counts.update(self.codes)
+        self.codes, self.counts = [], counts
+        return counts
+
+
+class _Memo:
+    """From a score's value (or a category's label) to its code, for one metric of one scorer version."""
+
+    __slots__ = ("by_value", "category", "counted", "key", "metric", "scorer")
+
+    def __init__(self, name: str, scorer: str) -> None:
+        self.scorer = scorer
+        self.metric = METRICS.get(name)
+        self.counted = self.metric is not None
+        self.category = self.metric is not None and self.metric.kind == "category"
+        self.key = metric_key(name, split_metric_key(scorer)[1])
+        self.by_value: dict[int | str | None, int] = {}
+
+
+class Tallies:
+    """The counts of an open block. Adding in any order and any grouping gives the same summaries."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+        self._tallies: dict[Pair, _Tally] = {}
+        self._memos: dict[str, _Memo] = {}
+        self._codes: list[_Code] = []
+        self._index: dict[_Code, int] = {}
+
+    def interaction(self, pair: Pair, scores: Mapping[str, Score], *, counts: bool = True) -> None:
+        """Add one interaction; `counts` off adds its scores only (the second half of one that came in two parts)."""
+        tally = self._tallies.get(pair) or self._new(pair)
+        tally.n += counts
+        self._add(tally, scores)
+
+    def act(self, pair: Pair, scores: Mapping[str, Score]) -> None:
+        """Add one feedback act."""
+        tally = self._tallies.get(pair) or self._new(pair)
+        tally.acts += 1
+        self._add(tally, scores)
+
+    def _new(self, pair: Pair) -> _Tally:
+        tally = self._tallies[pair] = _Tally(shard_of(pair[0], pair[1], self._shards))
+        return tally
+
+    def _add(self, tally: _Tally, scores: Mapping[str, Score]) -> None:
+        codes, memos = tally.codes, self._memos
+        for name, score in scores.items():
+            memo = memos.get(name)
+            if memo is None or memo.scorer != score.scorer:
+                memo = self._memo(name, score.scorer)
+            if score.outcome != "ok" or not memo.counted:
+                continue
+            code = memo.by_value.get(score.label if memo.category else score.value)
+            codes.append(self._code(memo, score) if code is None else code)
+        if len(codes) > _COMPACT_AT:
+            tally.compact()
+
+    def _memo(self, name: str, scorer: str) -> _Memo:
+        memo = self._memos[name] = _Memo(name, scorer)
+        return memo
+
+    def _code(self, memo: _Memo, score: Score) -> int:
+        assert memo.metric is not None
+        if memo.category:
+            what = _Code(memo.key, None, (score.label or "")[:MAX_LABEL])
+        else:
+            what = _Code(memo.key, bin_of(memo.metric, score), "")
+        code = self._index.get(what)
+        if code is None:
+            code = self._index[what] = len(self._codes)
+            self._codes.append(what)
+        if len(memo.by_value) >= _MEMO_LIMIT:
+            memo.by_value.clear()
+        memo.by_value[score.label if memo.category else score.value] = code
+        return code
+
+    def groups(self, shard: int, admitted: frozenset[tuple[str, str]], max_pairs: int) -> list[Group]:
+        """A shard's groups, sorted by name: at most `max_pairs` are named, admitted apps first, then by count, ties by name.
+
+        The rest is summed into (`other`, `other`, `other`).
+        """
+        mine = {pair: tally for pair, tally in self._tallies.items() if tally.shard == shard}
+        ranked = sorted(
+            (pair for pair in mine if pair != _OTHER_PAIR),
+            key=lambda pair: (pair[:2] not in admitted, -(mine[pair].n + mine[pair].acts), pair),
+        )
+        named = {pair: [mine[pair]] for pair in ranked[:max_pairs]}
+        rest = [mine[pair] for pair in ranked[max_pairs:]] + ([mine[_OTHER_PAIR]] if _OTHER_PAIR in mine else [])
+        if rest:
+            named[_OTHER_PAIR] = rest
+        return [self._group(pair, named[pair]) for pair in sorted(named)]
+
+    def _group(self, pair: Pair, tallies: Sequence[_Tally]) -> Group:
+        total: Counter[int] = Counter()
+        for tally in tallies:
+            total.update(tally.compact())
+        bins: dict[str, list[tuple[int, int]]] = {}
+        names: dict[str, dict[str, int]] = {}
+        for code, count in total.items():
+            what = self._codes[code]
+            if what.bin is None:
+                names.setdefault(what.key, {})[what.label] = count
+            else:
+                bins.setdefault(what.key, []).append((what.bin, count))
+        app, environment, version = pair
+        return Group(
+            app=app,
+            environment=environment,
+            version=version,
+            n=sum(tally.n for tally in tallies),
+            acts=sum(tally.acts for tally in tallies),
+            bins={key: sorted(bins[key]) for key in sorted(bins)},
+            names={key: _bounded(names[key]) for key in sorted(names)},
+        )
+
+
+def _bounded(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """At most MAX_NAMES labels by count, ties by name, and `other` for the rest; sorted by label."""
+    ranked = sorted((label for label in counts if label != OTHER), key=lambda label: (-counts[label], label))
+    kept = {label: counts[label] for label in ranked[:MAX_NAMES]}
+    rest = sum(counts[label] for label in ranked[MAX_NAMES:]) + counts.get(OTHER, 0)
+    if rest:
+        kept[OTHER] = rest
+    return sorted(kept.items())
+
+
+def _split(groups: Iterable[Group], room: int) -> Iterator[list[Group]]:
+    part: list[Group] = []
+    used = 0
+    for group in groups:
+        size = len(msgspec.json.encode(group)) + 1
+        if part and used + size > room:
+            yield part
+            part, used = [], 0
+        part.append(group)
+        used += size
+    yield part
+
+
+def summaries(header: BlockHeader, shard: int, groups: Sequence[Group], max_bytes: int = MAX_PART_BYTES) -> list[BlockSummary]:
+    """One shard's summary of a block, in as few parts as fit `max_bytes` each; never none."""
+    empty = len(encode(BlockSummary(header=header, shard=shard, part=1_000, parts=1_000)))
+    parts = list(_split(groups, max_bytes - empty - 16))
+    return [
+        BlockSummary(header=header, shard=shard, part=number, parts=len(parts), groups=part)
+        for number, part in enumerate(parts, 1)
+    ]
