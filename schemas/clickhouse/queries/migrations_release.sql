@@ -1,0 +1,1 @@
+DELETE FROM schema_migration_claims WHERE claim = {claim:String}
