@@ -1,0 +1,328 @@
+"""Everything that is judged about one app: its references, and the detectors of the app and of each of its versions.
+
+Time is monitored time: `clock` counts the windows that the shard folded, 5 s each, so the time in which Bellbuoy was off
+is no time (the budget D promises something about the time in which somebody watched). A step of a slice ends with the
+first window that brings its events to >= 100, or 5 minutes (60 windows) after its start. Steps without events only add
+their length to M, so they are made up for when the slice is next touched: an app without traffic costs nothing.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+
+from core.detection.budget import MAX_VERSIONS, STREAM_OF, STREAMS, budget_seconds, slice_weight
+from core.detection.explain import Explanation, explain
+from core.detection.reference import Floats, Reference, name_bin
+from core.detection.sr import Layout, SrState, build_layout, hold, step
+from core.identity import OTHER
+from core.metrics import split_metric_key
+from core.windows import merge_groups
+from schemas.messages import WINDOW_MS, Group, Rules
+
+STEP_EVENTS: Final = 100
+STEP_WINDOWS: Final = 60
+SILENT_WINDOWS: Final = 7 * 86_400_000 // WINDOW_MS
+"""After 7 days of monitored time without a record, an app, a version or a metric leaves."""
+HISTORY_MS: Final = 30 * 60_000
+"""How far back records per version are kept, for the choice of a rollback's target."""
+BEFORE_MS: Final = 10 * 60_000
+WHOLE_APP: Final = "all"
+Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback"]]
+BANKS: Final[tuple[Bank, ...]] = (("app", "interaction"), ("version", "interaction"), ("version", "feedback"))
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A stream (`metric@version` of its key) of a slice whose evidence reached its threshold."""
+
+    key: str
+    slice: str
+    statistic: float
+    threshold: float
+    explanation: Explanation
+
+    @property
+    def metric(self) -> str:
+        return split_metric_key(self.key)[0]
+
+
+@dataclass(frozen=True)
+class Released:
+    """A stream of a slice whose alarm is over, and why."""
+
+    metric: str
+    slice: str
+    reason: str
+
+
+@dataclass
+class Judged:
+    """What one window brought for an app."""
+
+    alarms: list[Alarm] = field(default_factory=list)
+    released: list[Released] = field(default_factory=list)
+
+
+@dataclass
+class Slice:
+    """The detectors of one slice and bank, and its open step: counts by column, events, start in windows of the clock."""
+
+    state: SrState
+    weight: float
+    start: int
+    events: int = 0
+    pending: dict[int, int] = field(default_factory=dict)
+
+
+def slice_name(version: str) -> str:
+    """Name of a version's slice.
+
+    >>> slice_name("v2")
+    'version=v2'
+    """
+    return f"version={version}"
+
+
+def slice_version(name: str) -> str | None:
+    """The version of a slice, None for the whole app.
+
+    >>> slice_version("version=v2"), slice_version("all")
+    ('v2', None)
+    """
+    return name.removeprefix("version=") if name.startswith("version=") else None
+
+
+class AppMonitor:
+    """State of one (app, environment). `clock` arguments count the shard's windows, the present one included."""
+
+    def __init__(self, app: str, environment: str) -> None:
+        self.app, self.environment = app, environment
+        self.references: dict[str, Reference] = {}
+        self.versions: dict[str, int] = {}
+        """Version → k: it is the app's k-th."""
+        self.next_k = 1
+        self.seen: dict[str, int] = {}
+        """Version or metric key → clock of its last record."""
+        self.last_seen = 0
+        self.history: deque[tuple[int, dict[str, int]]] = deque()
+        self.slices: dict[tuple[str, Bank], Slice] = {}
+        self.layouts: dict[Bank, Layout] = {}
+        self._weights: dict[Bank, Floats] = {}
+
+    @property
+    def due(self) -> int | None:
+        """The clock at which an open step with events ends for its age; None without one."""
+        return min((s.start + STEP_WINDOWS for s in self.slices.values() if s.events), default=None)
+
+    def admit(self, groups: Sequence[Group], clock: int) -> Sequence[Group]:
+        """The same groups (all of this app), with versions that there is no room for summed into `other`."""
+        self.last_seen = clock
+        out = []
+        renamed = False
+        for named in groups:
+            group, version = named, named.version
+            if version not in self.versions:
+                if len(self.versions) >= MAX_VERSIONS:
+                    version = OTHER
+                if version not in self.versions:
+                    self.versions[version] = self.next_k
+                    self.next_k += 1
+            self.seen[slice_name(version)] = clock
+            if version != named.version:
+                renamed = True
+                group = msgspec.structs.replace(group, version=version)
+            out.append(group)
+        return merge_groups(out) if renamed else groups
+
+    def observe(self, window: int, clock: int, groups: Sequence[Group], rules: Rules, cell_names: Sequence[str]) -> Judged:
+        """Judge one window's groups, as admitted (all of this app, sorted by version)."""
+        self.history.append((window, {group.version: group.n for group in groups if group.n}))
+        while self.history[0][0] < window - HISTORY_MS:
+            self.history.popleft()
+        for group in groups:
+            for bank in self.layouts:
+                if bank[0] == "version":
+                    self._count(slice_name(group.version), slice_weight(self.versions[group.version]), bank, group, window, clock)
+                else:
+                    self._count(WHOLE_APP, 1.0, bank, group, window, clock)
+        completed = self._refer(clock, groups, rules)
+        judged = self.close_steps(window, clock, rules, cell_names, everything=bool(completed))
+        if completed:
+            replaced = [key for key in self.references if any(_supersedes(new, key) for new in completed)]
+            judged.released += self.forget(replaced, window, "a new version of its scorer has its own reference")
+        return judged
+
+    def _count(self, name: str, weight: float, bank: Bank, group: Group, window: int, clock: int) -> None:
+        events = group.n if bank[1] == "interaction" else group.acts
+        if not events:
+            return
+        layout = self.layouts[bank]
+        part = self.slices.get((name, bank))
+        if part is None:
+            part = self.slices[name, bank] = Slice(SrState.new(layout, window // WINDOW_MS), weight, clock - 1)
+        elif not part.events:
+            steps = (clock - 1 - part.start) // STEP_WINDOWS
+            if steps > 0:
+                part.state.idle(float(steps * STEP_WINDOWS * WINDOW_MS // 1000), window // WINDOW_MS)
+                part.start += steps * STEP_WINDOWS
+        part.events += events
+        columns, pending = layout.columns, part.pending
+        for key, pairs in group.bins.items():
+            at = columns.get(key)
+            if at is not None:
+                for bin_, count in pairs:
+                    pending[at + bin_] = pending.get(at + bin_, 0) + count
+        for key, named in group.names.items():
+            at = columns.get(key)
+            if at is not None:
+                names = layout.names[key]
+                for label, count in named:
+                    column = at + name_bin(names, label)
+                    pending[column] = pending.get(column, 0) + count
+
+    def close_steps(
+        self, window: int, clock: int, rules: Rules, cell_names: Sequence[str], *, everything: bool = False
+    ) -> Judged:
+        """End the open steps that are long or old enough (or everything, before streams join)."""
+        judged = Judged()
+        budget = budget_seconds(rules)
+        for (name, bank), part in self.slices.items():
+            seconds = (clock - part.start) * WINDOW_MS / 1000
+            if everything and not part.events:
+                part.state.idle(seconds, window // WINDOW_MS + 1)
+                part.start = clock
+            if not part.events or not (everything or part.events >= STEP_EVENTS or clock - part.start >= STEP_WINDOWS):
+                continue
+            layout = self.layouts[bank]
+            thresholds = budget / (self._weights[bank] * part.weight)
+            result = step(layout, part.state, part.pending, seconds, window // WINDOW_MS + 1, thresholds)
+            for position, statistic in result.alarms:
+                explanation = explain(layout, part.state, position, cell_names)
+                threshold = float(thresholds[position])
+                judged.alarms.append(Alarm(layout.keys[position], name, statistic, threshold, explanation))
+                hold(layout, part.state, position)
+            judged.released += [
+                Released(split_metric_key(key)[0], name, "the evidence for the reference's rate is 100 to 1")
+                for key in result.resolved
+            ]
+            part.pending, part.events, part.start = {}, 0, clock
+        return judged
+
+    def _refer(self, clock: int, groups: Sequence[Group], rules: Rules) -> list[str]:
+        """Count the window into references that are not complete; keys of those that now are."""
+        for group in groups:
+            for key in (*group.bins, *group.names):
+                stream = _stream_key(key)
+                if stream is None:
+                    continue
+                self.seen[stream] = clock
+                if stream not in self.references:
+                    self.references[stream] = Reference(stream)
+        return [
+            key
+            for key, reference in self.references.items()
+            if not reference.complete and reference.add(groups, rules.reference_events, rules.delta)
+        ]
+
+    def forget(self, keys: Iterable[str], window: int, reason: str) -> list[Released]:
+        """Drop references and their detectors, and lay the rest out anew."""
+        gone = set(keys)
+        released = [
+            Released(split_metric_key(key)[0], name, reason)
+            for (name, _), part in self.slices.items()
+            for key in sorted(part.state.holds)
+            if key in gone
+        ]
+        for key in gone:
+            self.references.pop(key, None)
+            self.seen.pop(key, None)
+        self.lay_out(window)
+        return released
+
+    def lay_out(self, window: int) -> None:
+        """Build the layouts of all complete references and carry the detectors and their open steps over."""
+        old, self.layouts, self._weights = self.layouts, {}, {}
+        for bank in BANKS:
+            chosen = [
+                self.references[key]
+                for key in sorted(self.references)
+                if self.references[key].complete
+                and (stream := STREAMS[split_metric_key(key)[0]]).scope == bank[0]
+                and stream.of == bank[1]
+            ]
+            layout = build_layout(chosen) if chosen else None
+            if layout is not None and layout.keys:
+                self.layouts[bank] = layout
+                self._weights[bank] = np.array([STREAMS[split_metric_key(key)[0]].weight for key in layout.keys])
+        for name, bank in list(self.slices):
+            if bank in self.layouts:
+                part = self.slices[name, bank]
+                part.state = part.state.relaid(old[bank], self.layouts[bank], window // WINDOW_MS + 1)
+                part.pending = dict(_moved(part.pending, old[bank].columns, self.layouts[bank].columns))
+            else:
+                del self.slices[name, bank]
+
+    def rebaseline(self, metric: str | None, window: int) -> list[Released]:
+        """Begin the references of a stream (None: of all) again, by a person's command."""
+        keys = [key for key in self.references if metric is None or split_metric_key(key)[0] == metric]
+        return self.forget(keys, window, "re-baselined")
+
+    def leave(self, window: int, clock: int) -> list[Released]:
+        """Drop versions and metrics that were silent for 7 days of monitored time."""
+        silent = {key for key, seen in self.seen.items() if clock - seen >= SILENT_WINDOWS}
+        if not silent:
+            return []
+        reason = "nothing came for 7 days"
+        released = []
+        for name, bank in [place for place in self.slices if place[0] in silent]:
+            part = self.slices.pop((name, bank))
+            released += [Released(split_metric_key(key)[0], name, reason) for key in sorted(part.state.holds)]
+        for key in silent:
+            self.versions.pop(slice_version(key) or "", None)
+            self.seen.pop(key, None)
+        metrics = [key for key in self.references if key in silent]
+        return released + (self.forget(metrics, window, reason) if metrics else [])
+
+    def busiest_before(self, onset: int, excluded: Iterable[str]) -> str | None:
+        """The version with most records in the 10 minutes before `onset` (or in the oldest 10 that are remembered, if the
+        onset is older), ties by name; None where no other version had any."""
+        if not self.history:
+            return None
+        oldest = self.history[0][0]
+        end = onset if onset > oldest else oldest + BEFORE_MS
+        totals: dict[str, int] = {}
+        for window, records in self.history:
+            if end - BEFORE_MS <= window < end:
+                for version, n in records.items():
+                    totals[version] = totals.get(version, 0) + n
+        for version in (*excluded, OTHER):
+            totals.pop(version, None)
+        return min(totals, key=lambda version: (-totals[version], version), default=None)
+
+
+@lru_cache(1_024)
+def _stream_key(metric_key: str) -> str | None:
+    """The stream that judges a metric's counts, of the same scorer version; None where none does."""
+    metric, version = split_metric_key(metric_key)
+    return f"{STREAM_OF[metric].name}@{version}" if metric in STREAM_OF else None
+
+
+def _moved(pending: Mapping[int, int], old: Mapping[str, int], new: Mapping[str, int]) -> Iterable[tuple[int, int]]:
+    starts = sorted(old.values())
+    keys = {start: key for key, start in old.items()}
+    for column, count in pending.items():
+        start = starts[bisect_right(starts, column) - 1]
+        if keys[start] in new:
+            yield new[keys[start]] + column - start, count
+
+
+def _supersedes(new: str, old: str) -> bool:
+    """Whether a stream is of a newer scorer version than another of the same name."""
+    (name, version), (old_name, old_version) = split_metric_key(new), split_metric_key(old)
+    return name == old_name and version > old_version

@@ -1,0 +1,180 @@
+"""What is normal for an app: counts of its first N events over all versions, and the bands they prove.
+
+A band [lo, hi] holds a bin's true rate except with the bin's own share of delta (Clopper & Pearson 1934), so that the
+detector's null survives an estimated reference. The delta of a ladder is shared by all fixed edges, not only by those
+that the counts choose; a category's bins are named by the first fifth of the reference and counted on the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betainccinv, betaincinv
+
+from core.detection.budget import STREAMS, Stream, directions
+from core.identity import OTHER
+from core.metrics import LOG_BINS, METRICS, NOVELTY_BINS, TOPIC_CELLS, MetricKind, split_metric_key
+from schemas.messages import Group
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+QUANTILES: Final = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+LEAST_OWN: Final = 200
+"""A reference waits for this many events of its own metric (or for all N, if that is less)."""
+NAMING_SHARE: Final = 5
+"""1/5 of the reference names the categories."""
+_WIDTHS: Final[dict[MetricKind, int]] = {"rate": 2, "number": LOG_BINS, "cells": TOPIC_CELLS, "distance": NOVELTY_BINS}
+
+
+def upper_bound(x: Floats, n: float, delta: float) -> Floats:
+    """Upper Clopper-Pearson bound of a rate after x of n, wrong with probability at most delta.
+
+    >>> round(float(upper_bound(np.array([0.0]), 100, 0.05)[0]), 6) == round(1 - 0.05 ** (1 / 100), 6)
+    True
+    """
+    bound = betainccinv(x + 1.0, np.maximum(n - x, 0.5), delta)
+    return np.where(x >= n, 1.0, bound).astype(np.float64)
+
+
+def lower_bound(x: Floats, n: float, delta: float) -> Floats:
+    """Lower Clopper-Pearson bound of a rate after x of n, wrong with probability at most delta.
+
+    >>> round(float(lower_bound(np.array([100.0]), 100, 0.05)[0]), 6) == round(0.05 ** (1 / 100), 6)
+    True
+    """
+    bound = betaincinv(np.maximum(x, 0.5), n - x + 1.0, delta)
+    return np.where(x <= 0.0, 0.0, bound).astype(np.float64)
+
+
+class Reference(msgspec.Struct):
+    """Counts of one stream's reference. `key` is `stream@version`; `counts` by metric and bin (a category's bin is its
+    place in `names`, the last place is `other`); `delta` is set when it is complete."""
+
+    key: str
+    seen: int = 0
+    """Interactions of the app since it began."""
+    counts: dict[str, dict[int, int]] = {}
+    early: dict[str, int] = {}
+    names: list[str] | None = None
+    delta: float | None = None
+
+    @property
+    def stream(self) -> Stream:
+        return STREAMS[split_metric_key(self.key)[0]]
+
+    @property
+    def complete(self) -> bool:
+        return self.delta is not None
+
+    def own(self) -> int:
+        """Events counted in the stream's rarest metric."""
+        return min(sum(self.counts.get(metric, {}).values()) for metric, _ in self.stream.parts)
+
+    def add(self, groups: Sequence[Group], size: int, delta: float) -> bool:
+        """Count one window of the app; True when that completes the reference (of `size` events, whole windows)."""
+        version = split_metric_key(self.key)[1]
+        self.seen += sum(group.n for group in groups)
+        for metric, _ in self.stream.parts:
+            key = f"{metric}@{version}"
+            if METRICS[metric].kind == "category":
+                self._add_names(metric, key, groups)
+                if self.names is None and self.seen * NAMING_SHARE >= size:
+                    self.names = sorted(name for name in self.early if name != OTHER)
+                    self.early = {}
+            else:
+                counts = self.counts.setdefault(metric, {})
+                for group in groups:
+                    for bin_, count in group.bins.get(key, ()):
+                        counts[bin_] = counts.get(bin_, 0) + count
+        if self.seen < size or self.own() < min(size, LEAST_OWN):
+            return False
+        self.delta = delta
+        return True
+
+    def _add_names(self, metric: str, key: str, groups: Sequence[Group]) -> None:
+        counts = self.counts.setdefault(metric, {})
+        for group in groups:
+            for name, count in group.names.get(key, ()):
+                if self.names is None:
+                    self.early[name] = self.early.get(name, 0) + count
+                else:
+                    bin_ = name_bin(self.names, name)
+                    counts[bin_] = counts.get(bin_, 0) + count
+
+
+def name_bin(names: Sequence[str], name: str) -> int:
+    """A category's bin: its place among the reference's names, else the last."""
+    return names.index(name) if name in names else len(names)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One bin and direction of a stream: counts [first, last) of its metric's counts, against the band's edge `p0`.
+
+    `before` is the reference's own rate; weights of a stream's arms sum to at most 1.
+    """
+
+    metric: str
+    first: int
+    last: int
+    up: bool
+    p0: float
+    weight: float
+    before: float
+
+
+def width(reference: Reference, metric: str) -> int:
+    """Number of a metric's bins before any are summed."""
+    kind = METRICS[metric].kind
+    return len(reference.names or ()) + 1 if kind == "category" else _WIDTHS[kind]
+
+
+def ladder_edges(counts: Ints) -> list[int]:
+    """Bin edges nearest above the reference's quantiles: for each the first edge that at least that share lies below.
+
+    >>> ladder_edges(np.array([50, 30, 20, 0]))
+    [1, 2, 3]
+    """
+    below = np.cumsum(counts) / max(int(counts.sum()), 1)
+    edges = {int(np.searchsorted(below, q - 1e-12)) + 1 for q in QUANTILES}
+    return sorted(edge for edge in edges if edge < len(counts))
+
+
+def arms(reference: Reference) -> list[Arm]:
+    """The tests that a complete reference allows; where a band reaches 0 or 1 there is none, and its weight stays unused."""
+    if reference.delta is None:
+        raise ValueError(f"the reference {reference.key} is not complete")
+    out: list[Arm] = []
+    for metric, share in reference.stream.parts:
+        counts = np.zeros(width(reference, metric), dtype=np.int64)
+        for bin_, count in reference.counts.get(metric, {}).items():
+            counts[bin_] += count
+        ranges, bands = _ranges(METRICS[metric].kind, counts)
+        delta = reference.delta * reference.stream.weight * share / bands
+        total = int(counts.sum())
+        cumulative = np.concatenate(([0], np.cumsum(counts)))
+        for up, part in directions(METRICS[metric].harmful):
+            x = np.array([cumulative[last] - cumulative[first] for first, last in ranges], dtype=np.int64)
+            edge = (upper_bound if up else lower_bound)(x.astype(np.float64), total, delta * part)
+            out.extend(
+                Arm(metric, first, last, up, p0, share * part / len(ranges), count / max(total, 1))
+                for (first, last), p0, count in zip(ranges, edge.tolist(), x.tolist(), strict=True)
+                if 0.0 < p0 < 1.0
+            )
+    return out
+
+
+def _ranges(kind: MetricKind, counts: Ints) -> tuple[list[tuple[int, int]], int]:
+    """The bins as ranges of counts, and how many bands share the metric's delta."""
+    bins = len(counts)
+    match kind:
+        case "rate":
+            return [(1, 2)], 1
+        case "number" | "distance":
+            return [(edge, bins) for edge in ladder_edges(counts)], bins - 1
+        case "cells" | "category":
+            return [(bin_, bin_ + 1) for bin_ in range(bins)], bins

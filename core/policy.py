@@ -1,0 +1,274 @@
+"""From alerts, commands and past steps to actions, each with its reason, and with a reason where there is none.
+
+An action is identified by hash(incident, kind, target, attempt): one cause acts once. The attempt rises only after an
+action was superseded, or expired without a start.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from core.alerting import Board
+from core.detection.application import slice_version
+from core.identity import OTHER
+from core.incident import Alert, Moment, covers, digest_of
+from schemas.codec import rfc3339
+from schemas.messages import (
+    WINDOW_MS,
+    ActionKind,
+    ActionState,
+    ActionStep,
+    ActionTarget,
+    Command,
+    Mode,
+    Precondition,
+)
+
+FIRST_STATE: Final[dict[Mode, ActionState]] = {"suggest": "suggested", "approve": "waiting", "auto": "requested"}
+UNSTARTED: Final[frozenset[ActionState]] = frozenset({"suggested", "waiting", "requested"})
+RUNNING: Final[frozenset[ActionState]] = frozenset({"waiting", "requested", "started"})
+FINAL: Final[frozenset[ActionState]] = frozenset({"succeeded", "failed", "rejected", "no_target"})
+OVER: Final[frozenset[ActionState]] = FINAL | {"unverified", "superseded", "expired"}
+KEPT_MS: Final = 7 * 86_400_000
+"""How long an action that is over is remembered."""
+
+BusiestBefore = Callable[[str, str, int, Sequence[str]], str | None]
+"""(app, environment, onset, excluded versions) → the version with most records in the 10 minutes before the onset."""
+
+
+class Action(msgspec.Struct):
+    """An action as its last step left it; `window` is that of its first step."""
+
+    step: ActionStep
+    rule: str
+    window: int
+    last_window: int
+    begun: bool = False
+    """A worker started it at some time."""
+
+    @property
+    def state(self) -> ActionState:
+        return self.step.state
+
+    def expires(self) -> int:
+        return self.window + WINDOW_MS + self.step.ttl_s * 1000
+
+
+class Hold(msgspec.Struct):
+    """A person rolled an app back: no action of ours changes that."""
+
+    app: str
+    environment: str | None
+    actor: str
+
+
+class PolicyState(msgspec.Struct):
+    actions: list[Action] = []
+    holds: list[Hold] = []
+    kill_switch: bool = False
+    """Set by command; the rules have a switch of their own."""
+
+
+def action_id(incident: str, kind: ActionKind, target: ActionTarget, attempt: int) -> str:
+    """hash(incident, kind, target, attempt). The target of a rollback is the bad version, whatever it goes back to."""
+    return digest_of((incident, kind, target.app, target.environment, target.version or "", str(attempt)))
+
+
+class Policy:
+    """Every action of a shard that is not long over, the human holds, the kill switch."""
+
+    def __init__(self, state: PolicyState | None = None) -> None:
+        state = state or PolicyState()
+        self.actions = {action.step.id: action for action in state.actions}
+        self.holds = list(state.holds)
+        self.kill_switch = state.kill_switch
+
+    def state(self) -> PolicyState:
+        return PolicyState(list(self.actions.values()), self.holds, self.kill_switch)
+
+    # --- what others say ----------------------------------------------------------------------------------------
+
+    def step(self, step: ActionStep, board: Board, moment: Moment) -> None:
+        """Take a step that a worker or a person wrote; the fold's own steps come back too and change nothing."""
+        action = self.actions.get(step.id)
+        ours = action is not None and (step.actor == "controller" or step == action.step)
+        if action is None or ours or action.state in FINAL or step.sequence < action.step.sequence:
+            return
+        action.step = step
+        action.last_window = moment.window
+        action.begun |= step.state == "started"
+        if step.state == "superseded" and step.incident in board.open:
+            board.open[step.incident].judged = False
+
+    def command(self, command: Command, moment: Moment) -> list[ActionStep]:
+        """Approve, reject, roll back (and release the hold with argument `hold` false), kill switch (argument `on`)."""
+        said = f"{command.actor}: {command.reason}" if command.reason else command.actor
+        match command.kind:
+            case "approve":
+                blocked = self.kill_switch or moment.rules.kill_switch
+                chosen = [a for a in self._named(command) if a.state == "waiting" and not blocked and moment.end < a.expires()]
+                return [self._go_on(a, "requested", moment, f"approved by {said}", command.actor) for a in chosen]
+            case "reject":
+                chosen = [a for a in self._named(command) if a.state in UNSTARTED]
+                return [self._go_on(a, "rejected", moment, f"rejected by {said}", command.actor) for a in chosen]
+            case "roll_back":
+                return self._roll_back(command, moment, said)
+            case "kill_switch":
+                self.kill_switch = bool(command.arguments.get("on", True))
+                chosen = self._unstarted() if self.kill_switch else []
+                return [self._go_on(a, "superseded", moment, f"kill switch by {said}", command.actor) for a in chosen]
+            case _:
+                return []
+
+    def _named(self, command: Command) -> list[Action]:
+        action = self.actions.get(command.action or "")
+        return [action] if action is not None else []
+
+    def _unstarted(self) -> list[Action]:
+        return sorted((a for a in self.actions.values() if a.state in UNSTARTED), key=lambda action: action.step.id)
+
+    def _roll_back(self, command: Command, moment: Moment, said: str) -> list[ActionStep]:
+        app, environment = command.app or "", command.environment
+        self.holds = [hold for hold in self.holds if (hold.app, hold.environment) != (app, environment)]
+        if not command.arguments.get("hold", True):
+            return []
+        self.holds.append(Hold(app, environment, command.actor))
+        return [
+            self._go_on(action, "superseded", moment, f"rolled back by {said}", command.actor)
+            for action in self._unstarted()
+            if action.step.kind == "rollback"
+            and action.step.target.app == app
+            and covers(action.step.target.environment, environment)
+        ]
+
+    # --- what follows -------------------------------------------------------------------------------------------
+
+    def advance(self, board: Board, moment: Moment, busiest_before: BusiestBefore) -> list[ActionStep]:
+        """Expire what nobody started, then judge the firing alerts by rule id. An alert's `note` says why nothing follows."""
+        out = []
+        for action in self._unstarted():
+            if moment.end >= action.expires():
+                out.append(self._go_on(action, "expired", moment, f"not started within {action.step.ttl_s} s", "controller"))
+        self._forget(board, moment)
+        if moment.catching_up:
+            return out
+        unjudged = [a for a in board.open.values() if a.rule.action and not a.judged and a.state in ("firing", "acknowledged")]
+        for alert in sorted(unjudged, key=lambda a: (a.rule.id, a.app, a.environment, a.slice)):
+            assert alert.rule.action is not None
+            step = self._judge(alert, alert.rule.action, board, moment, busiest_before)
+            if step is not None:
+                out.append(step)
+        return out
+
+    def _forget(self, board: Board, moment: Moment) -> None:
+        for id_, action in list(self.actions.items()):
+            if action.state in OVER and action.step.incident not in board.open and moment.window - action.last_window > KEPT_MS:
+                del self.actions[id_]
+
+    def _judge(
+        self, alert: Alert, kind: ActionKind, board: Board, moment: Moment, busiest_before: BusiestBefore
+    ) -> ActionStep | None:
+        target = ActionTarget(app=alert.app, environment=alert.environment, version=slice_version(alert.slice))
+        final = self._why_never(alert, kind, target, moment)
+        if final is not None:
+            alert.judged, alert.note = True, final
+            return None
+        later = self._why_not_now(alert, kind, moment)
+        if later is not None:
+            alert.note = later
+            return None
+        alert.judged, alert.note = True, ""
+        evidence = [alert.cause, f"alert {alert.id}"]
+        if kind == "retrain":
+            return self._ask(alert, kind, target, FIRST_STATE[alert.rule.mode], alert.cause, evidence, moment)
+        bad = {version for a in board.matching(alert.app, alert.environment, alert.metric) if (version := slice_version(a.slice))}
+        target.to_version = busiest_before(alert.app, alert.environment, alert.onset, sorted(bad))
+        if target.to_version is None:
+            reason = f"no target: in the 10 minutes before {rfc3339(alert.onset)} no other version had a record"
+            return self._ask(alert, kind, target, "no_target", reason, evidence, moment)
+        evidence.append(f"{target.to_version} had most records in the 10 minutes before {rfc3339(alert.onset)}")
+        return self._ask(alert, kind, target, FIRST_STATE[alert.rule.mode], alert.cause, evidence, moment)
+
+    def _attempts(self, alert: Alert, kind: ActionKind, target: ActionTarget) -> list[Action]:
+        same = (alert.id, kind, target.version)
+        return [a for a in self.actions.values() if (a.step.incident, a.step.kind, a.step.target.version) == same]
+
+    def _why_never(self, alert: Alert, kind: ActionKind, target: ActionTarget, moment: Moment) -> str | None:
+        ttl_ms = alert.rule.ttl_s * 1000
+        if kind == "rollback" and target.version is None:
+            return "no action: it is on no version of its own"
+        if kind == "rollback" and target.version == OTHER:
+            return "no action: it is on versions that are counted together"
+        if kind == "rollback" and not alert.upward:
+            return "no action: the rate fell"
+        if any(a.begun or a.state not in ("superseded", "expired") for a in self._attempts(alert, kind, target)):
+            return "no action: this incident has had its action"
+        if alert.caught_up and moment.end - alert.onset > ttl_ms:
+            return f"no action: stale, it began at {rfc3339(alert.onset)}"
+        if alert.fired_window is not None and moment.window - alert.fired_window > ttl_ms:
+            return "no action: stale, what stood against it lasted longer than its time to live"
+        return None
+
+    def _why_not_now(self, alert: Alert, kind: ActionKind, moment: Moment) -> str | None:
+        if self.kill_switch or moment.rules.kill_switch:
+            return "no action: the kill switch is on"
+        for hold in self.holds:
+            if kind == "rollback" and hold.app == alert.app and covers(alert.environment, hold.environment):
+                return f"no action: {hold.actor} rolled this app back, and a person's decision stands"
+        for action in self.actions.values():
+            target = action.step.target
+            if (action.step.kind, target.app, target.environment) != (kind, alert.app, alert.environment):
+                continue
+            if action.state in RUNNING:
+                return f"no action: {action.step.id} is under way"
+            other = action.step.incident != alert.id and action.state != "no_target"
+            if other and moment.window - action.window < alert.rule.cooldown_s * 1000:
+                return f"no action: {action.step.id} was asked for within the cooldown of {alert.rule.cooldown_s} s"
+        return None
+
+    def _ask(
+        self,
+        alert: Alert,
+        kind: ActionKind,
+        target: ActionTarget,
+        state: ActionState,
+        reason: str,
+        evidence: Iterable[str],
+        moment: Moment,
+    ) -> ActionStep:
+        attempt = 1 + max((a.step.attempt for a in self._attempts(alert, kind, target)), default=0)
+        step = ActionStep(
+            id=action_id(alert.id, kind, target, attempt),
+            shard=moment.shard,
+            sequence=1,
+            incident=alert.id,
+            kind=kind,
+            target=target,
+            mode=alert.rule.mode,
+            state=state,
+            attempt=attempt,
+            window=moment.window,
+            ttl_s=alert.rule.ttl_s,
+            reason=reason,
+            precondition=Precondition(version=target.version),
+            evidence=list(evidence),
+            config=moment.config,
+            rules=moment.rules_digest,
+        )
+        self.actions[step.id] = Action(step, alert.rule.id, moment.window, moment.window)
+        return step
+
+    def _go_on(self, action: Action, state: ActionState, moment: Moment, reason: str, actor: str) -> ActionStep:
+        step = msgspec.structs.replace(
+            action.step,
+            state=state,
+            sequence=action.step.sequence + 1,
+            window=moment.window,
+            reason=reason,
+            actor=actor,
+            config=moment.config,
+            rules=moment.rules_digest,
+        )
+        action.step, action.last_window = step, moment.window
+        return step

@@ -1,0 +1,218 @@
+"""The alert board, as timelines: a detection is raised at(…), transitions are wanted between(…)."""
+
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from core.alerting import Board, BoardState
+from core.incident import Moment
+from schemas.messages import WINDOW_MS, AlertTransition, Command, CommandKind, Detection, Effect, PolicyRule, Rules
+
+RULES = Rules(
+    rules=(
+        PolicyRule(id="refusal", metric="refusal", cooldown_s=600),
+        PolicyRule(id="length", metric="length", pending_s=30, cooldown_s=600, inhibited_by=("refusal",)),
+    )
+)
+START = 1_700_000_000_000
+
+
+@dataclass
+class Desk:
+    """A board with a clock in seconds since `START`."""
+
+    board: Board = field(default_factory=Board)
+    transitions: list[AlertTransition] = field(default_factory=list)
+    catching_up: bool = False
+
+    def moment(self, second: int) -> Moment:
+        return Moment(0, START + second * 1000, "config", RULES, "rules", self.catching_up)
+
+    def at(self, second: int, *detections: Detection, released: str | None = None, command: Command | None = None) -> None:
+        moment = self.moment(second)
+        if command is not None:
+            self.transitions += self.board.command(command, moment)
+        if released is not None:
+            self.transitions += self.board.released("desk", "prod", released, "version=v2", moment, "normal again")
+        for detection in detections:
+            self.transitions += self.board.detected(replace_window(detection, moment.window), moment)
+        self.transitions += self.board.advance(moment)
+
+    def until(self, first: int, last: int) -> None:
+        """Windows without news."""
+        for second in range(first, last, WINDOW_MS // 1000):
+            self.at(second)
+
+    def between(self, first: int, last: int) -> list[tuple[str, str, bool]]:
+        return [(t.metric, t.state, t.paged) for t in self.transitions if first <= (t.window - START) // 1000 < last]
+
+
+def found(metric: str, slice_: str = "version=v2", onset: int = 0) -> Detection:
+    return Detection(
+        id="d", shard=0, app="desk", environment="prod", metric=metric, slice=slice_, window=0, onset=START + onset * 1000,
+        statistic=2e7, threshold=1e7, effect=Effect(before=0.02, after=0.4, low=0.3, high=0.5, events=100),
+    )  # fmt: skip
+
+
+def replace_window(detection: Detection, window: int) -> Detection:
+    return msgspec.structs.replace(detection, window=window)
+
+
+def said(kind: CommandKind, **values: object) -> Command:
+    return msgspec.convert({"id": "c", "kind": kind, "actor": "ann", "reason": "because", **values}, Command)
+
+
+def test_without_a_pending_time_an_alert_fires_and_pages_at_once() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    assert desk.between(0, 5) == [("refusal", "firing", True)]
+
+
+def test_with_a_pending_time_it_fires_when_that_is_over() -> None:
+    desk = Desk()
+    desk.at(0, found("length"))
+    desk.until(5, 60)
+    assert desk.between(0, 30) == [("length", "pending", False)]
+    assert desk.between(30, 60) == [("length", "firing", True)]
+
+
+def test_what_is_over_while_pending_is_never_paged() -> None:
+    desk = Desk()
+    desk.at(0, found("length"))
+    desk.at(15, released="length")
+    desk.until(20, 100)
+    assert desk.between(0, 100) == [("length", "pending", False), ("length", "resolved", False)]
+
+
+def test_a_pending_alert_is_inhibited_by_the_one_that_explains_it() -> None:
+    desk = Desk()
+    desk.at(0, found("length"))
+    desk.at(5, found("refusal"))
+    desk.until(10, 100)
+    assert desk.between(5, 100) == [("refusal", "firing", True), ("length", "inhibited", False)]
+
+
+def test_when_the_explanation_is_over_it_is_pending_again_and_then_fires() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, found("length"))
+    desk.at(50, released="refusal")
+    desk.until(55, 120)
+    assert desk.between(5, 120) == [
+        ("length", "pending", False),
+        ("length", "inhibited", False),
+        ("refusal", "resolved", False),
+        ("length", "pending", False),
+        ("length", "firing", True),
+    ]
+
+
+def test_another_app_explains_nothing() -> None:
+    desk = Desk()
+    desk.at(0, msgspec.structs.replace(found("refusal"), app="else"))
+    desk.at(5, found("length"))
+    desk.until(10, 60)
+    assert desk.between(5, 60) == [("length", "pending", False), ("length", "firing", True)]
+
+
+def test_an_acknowledged_alert_stays_so_until_it_resolves() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("acknowledge", alert=desk.transitions[0].id))
+    desk.until(10, 100)
+    desk.at(100, released="refusal")
+    assert desk.between(5, 105) == [("refusal", "acknowledged", False), ("refusal", "resolved", False)]
+
+
+def test_a_silence_by_app_and_metric_holds_back_the_page_until_it_ends() -> None:
+    desk = Desk()
+    desk.at(0, command=said("silence", app="desk", arguments={"metric": "refusal", "seconds": 60}))
+    desk.at(5, found("refusal"))
+    desk.until(10, 100)
+    assert desk.between(0, 55) == [("refusal", "silenced", False)]
+    assert desk.between(55, 100) == [("refusal", "firing", True)]
+
+
+def test_a_silence_of_another_metric_holds_back_nothing() -> None:
+    desk = Desk()
+    desk.at(0, command=said("silence", app="desk", arguments={"metric": "length"}))
+    desk.at(5, found("refusal"))
+    assert desk.between(5, 10) == [("refusal", "firing", True)]
+
+
+def test_unsilence_ends_a_silence() -> None:
+    desk = Desk()
+    desk.at(0, command=said("silence", app="desk"))
+    desk.at(5, found("refusal"))
+    desk.at(10, command=said("unsilence", app="desk"))
+    assert desk.between(5, 15) == [("refusal", "silenced", False), ("refusal", "firing", True)]
+
+
+def test_a_silenced_alert_is_quiet_at_once_and_pages_once_in_its_cooldown() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("silence", alert=desk.transitions[0].id, arguments={"seconds": 60}))
+    desk.until(10, 100)
+    assert desk.between(5, 100) == [("refusal", "silenced", False), ("refusal", "firing", False)]
+
+
+def test_firing_again_within_the_cooldown_is_the_same_incident_and_no_second_page() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(50, released="refusal")
+    desk.at(100, found("refusal"))
+    assert desk.between(50, 105) == [("refusal", "resolved", False), ("refusal", "firing", False)]
+    assert len({t.id for t in desk.transitions}) == 1
+    assert [t.sequence for t in desk.transitions] == [1, 2, 3]
+    assert desk.transitions[-1].previous == "resolved"
+
+
+def test_firing_again_after_the_cooldown_is_a_new_incident() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(50, released="refusal")
+    desk.at(700, found("refusal"))
+    assert len({t.id for t in desk.transitions}) == 2
+    assert desk.between(700, 705) == [("refusal", "firing", True)]
+
+
+def test_slices_that_began_to_move_together_are_one_page() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal", "version=v2"), found("refusal", "version=v3"))
+    desk.at(60, found("refusal", "version=v4", onset=300))
+    assert desk.between(0, 5) == [("refusal", "firing", True), ("refusal", "firing", False)]
+    assert desk.between(60, 65) == [("refusal", "firing", True)]
+
+
+def test_every_transition_gives_its_reason() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, found("length"))
+    desk.at(10, command=said("acknowledge", app="desk"))
+    desk.at(15, released="refusal")
+    assert all(t.reason for t in desk.transitions)
+    assert "went from 2 % to 40 %" in desk.transitions[0].reason
+
+
+def test_during_a_catch_up_states_move_and_nothing_is_paged_until_its_end() -> None:
+    desk = Desk(catching_up=True)
+    desk.at(0, found("refusal"))
+    desk.until(5, 50)
+    assert desk.between(0, 50) == [("refusal", "firing", False)]
+    desk.catching_up = False
+    desk.until(50, 100)
+    assert desk.between(50, 100) == [("refusal", "firing", True)]
+
+
+def test_a_board_that_was_written_out_goes_on() -> None:
+    desk = Desk()
+    desk.at(0, found("length"))
+    desk.at(5, command=said("silence", app="desk", arguments={"seconds": 20}))
+    twin = replace(
+        desk, board=Board(msgspec.json.decode(msgspec.json.encode(desk.board.state()), type=BoardState)), transitions=[]
+    )
+    desk.transitions = []
+    for it in (desk, twin):
+        it.until(10, 60)
+        it.at(60, released="length")
+    assert desk.transitions == twin.transitions
