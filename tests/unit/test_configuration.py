@@ -1,0 +1,94 @@
+"""Which config an installation needs, and how a person changes one."""
+
+import msgspec
+import pytest
+
+from bellbuoy.cli.config import changed
+from bellbuoy.configuration import ConfigConflict, Installation, config_records, current_config, ensured
+from core.configs import ConfigLog
+from schemas.codec import Record, digest
+from schemas.messages import Activation, Config
+from schemas.topics import FEEDBACK, INTERACTIONS
+
+HERE = Installation({"refusal": 1, "topic": 1}, "a" * 64, {INTERACTIONS: 4, FEEDBACK: 2}, 2, {"k": "cHVibGlj"})
+
+
+def first() -> Config:
+    change = ensured(None, HERE)
+    assert change is not None
+    return change.config
+
+
+def test_an_empty_log_gets_the_first_config() -> None:
+    config = first()
+    assert (config.scorers, config.embedding, config.partitions) == (HERE.scorers, HERE.embedding, HERE.partitions)
+    assert (config.shards, config.receipt_keys) == (2, HERE.receipt_keys)
+
+
+def test_a_config_that_fits_is_left_alone() -> None:
+    assert ensured(first(), HERE) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("scorers", {"refusal": 2, "topic": 1}, "scorer versions changed: refusal 1 → 2"),
+        ("scorers", {"refusal": 1}, "scorer versions changed: topic 1 → -"),
+        ("embedding", "b" * 64, "the embedding table changed: aaaaaaaaaaaa → bbbbbbbbbbbb"),
+        ("partitions", {INTERACTIONS: 8, FEEDBACK: 2}, "partitions were added"),
+        ("receipt_keys", {"new": "a2V5"}, "a receipt key was added"),
+    ],
+)
+def test_what_changed_in_the_installation_is_activated_and_said(field: str, value: object, words: str) -> None:
+    change = ensured(first(), Installation(**{**vars(HERE), field: value}))
+    assert change is not None
+    assert words in change.reason
+    assert ensured(change.config, Installation(**{**vars(HERE), field: value})) is None
+
+
+def test_old_receipts_stay_valid_when_a_key_is_added() -> None:
+    change = ensured(first(), Installation(**{**vars(HERE), "receipt_keys": {"new": "a2V5"}}))
+    assert change is not None
+    assert change.config.receipt_keys == {"k": "cHVibGlj", "new": "a2V5"}
+
+
+def test_what_a_person_set_survives_an_upgrade() -> None:
+    config = changed(first(), reference_events=700, mode="auto")
+    change = ensured(config, Installation(**{**vars(HERE), "embedding": "b" * 64}))
+    assert change is not None
+    assert change.config.rules == config.rules
+
+
+def test_a_cluster_with_other_shards_or_fewer_partitions_is_refused() -> None:
+    with pytest.raises(ConfigConflict, match="shards never change"):
+        ensured(first(), Installation(**{**vars(HERE), "shards": 3}))
+    with pytest.raises(ConfigConflict, match="fewer partitions"):
+        ensured(first(), Installation(**{**vars(HERE), "partitions": {INTERACTIONS: 2, FEEDBACK: 2}}))
+
+
+def test_a_mode_is_set_on_the_rules_that_have_an_action_only() -> None:
+    rules = changed(first(), mode="approve").rules.rules
+    assert {rule.mode for rule in rules if rule.action} == {"approve"}
+    assert {rule.mode for rule in rules if not rule.action} == {"suggest"}
+
+
+def test_the_records_of_a_change_are_read_back_as_the_current_config() -> None:
+    log = ConfigLog()
+    config = changed(first(), reference_events=700)
+    old = config_records(first(), Activation(id="1", config=digest(first()), actor="a", reason="r"), time_ms=0)
+    new = config_records(config, Activation(id="2", config=digest(config), actor="a", reason="r"), time_ms=0)
+    for offset, out in enumerate(old + new):
+        log.add(Record(offset, 1_000, out.key, out.value, out.headers))
+    assert current_config(log) == config
+    assert [out.key for out in new] == [f"config/{digest(config)}".encode(), b"activation/2"]
+
+
+def test_a_config_that_is_on_the_log_is_not_written_again() -> None:
+    records = config_records(None, Activation(id="2", config="c", actor="a", reason="r"), time_ms=0)
+    assert [out.key for out in records] == [b"activation/2"]
+
+
+def test_fields_of_a_newer_version_survive_a_change() -> None:
+    config = first()
+    config.extra = {"later": msgspec.Raw(b"1")}
+    assert changed(config, mode="auto").extra == config.extra
