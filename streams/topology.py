@@ -1,0 +1,53 @@
+"""The graph as a table: which process reads what, runs which function, and writes where. For readers, docs and tests."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.topics import (
+    ACTIONS,
+    ALERTS,
+    COMMANDS,
+    CONFIG,
+    DEADLETTER,
+    FEEDBACK,
+    INTERACTIONS,
+    SCORED,
+    STATE,
+    SUMMARIES,
+    WINDOWS,
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One process of the graph, and the function that does its work."""
+
+    process: str
+    runs: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+TOPOLOGY: Final = (
+    Node("clients", "any Kafka producer", (), (INTERACTIONS, FEEDBACK)),
+    Node("collector", "services.collector", (), (INTERACTIONS, FEEDBACK)),
+    Node("cli", "bellbuoy.cli", (), (CONFIG, COMMANDS)),
+    Node("ledger", "core.ledger", (), (COMMANDS,)),
+    Node("processor", "core.blocks.score_block", (INTERACTIONS, FEEDBACK, CONFIG), (SCORED, SUMMARIES, DEADLETTER)),
+    Node("processor (ticks)", "streams.ticker.Ticker", (), (INTERACTIONS, FEEDBACK)),
+    Node("processor --careful", "streams.careful.find_poison", (), (CONFIG,)),
+    Node(
+        "controller",
+        "core.fold.Fold",
+        (SUMMARIES, CONFIG, COMMANDS, WINDOWS, ACTIONS, STATE),
+        (WINDOWS, ALERTS, ACTIONS, STATE),
+    ),
+    Node("sink", "services.sink", (SCORED, SUMMARIES, DEADLETTER, WINDOWS, ALERTS, ACTIONS), ()),
+    Node("workers", "to come", (ACTIONS,), (ACTIONS,)),
+    Node(
+        "backtest",
+        "streams.backtest.recompute",
+        (INTERACTIONS, FEEDBACK, CONFIG, COMMANDS, WINDOWS, ACTIONS),
+        (),
+    ),
+)
