@@ -1,0 +1,166 @@
+"""`bellbuoy alerts`: what fires, why, and a person's word on it."""
+
+import re
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from adapters.settings import Settings
+from bellbuoy.cli.printing import as_json, fail, print_json, safe, when
+from bellbuoy.control import Entry, NotFound, action_histories, actor, alert_histories, find, new_id, send
+from schemas.messages import AlertTransition, Command, CommandKind, Scalar
+
+app = typer.Typer(help="List, explain, acknowledge and silence alerts.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+AlertId = Annotated[str, typer.Argument(help="The alert's id, or an unambiguous beginning of it.")]
+Why = Annotated[str, typer.Option("--reason", help="Why, in words; it is kept with the alert.")]
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+@app.command("list")
+def list_alerts(
+    every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Every open alert with its present state, oldest first."""
+    histories = {
+        id_: history for id_, history in alert_histories(Settings()).items() if every or history[-1].message.state != "resolved"
+    }
+    if json:
+        print_json([_json(history) for history in histories.values()])
+        return
+    table = Table("id", "opened at", "app", "metric", "slice", "state", "reason", box=None)
+    for history in histories.values():
+        alert = history[-1].message
+        where = f"{alert.app} ({alert.environment})"
+        table.add_row(
+            alert.id[:12],
+            when(history[0].time),
+            safe(where),
+            safe(alert.metric),
+            safe(alert.slice),
+            alert.state,
+            safe(alert.reason),
+        )
+    Console().print(table if histories else "no alert is open")
+
+
+@app.command()
+def show(alert: AlertId, json: AsJson = False) -> None:
+    """One alert: what moved, by how much, what carries it, every transition, and the actions that followed."""
+    settings = Settings()
+    history = _find(settings, alert)
+    actions = [h for h in action_histories(settings).values() if h[0].message.incident == history[0].message.id]
+    if json:
+        print_json(_json(history) | {"actions": [as_json(h[-1].message) for h in actions]})
+        return
+    console = Console(highlight=False)
+    for line in story(history):
+        console.print(line)
+    for steps in actions:
+        step = steps[-1].message
+        console.print(f"→ {step.kind} [bold]{step.state}[/] ({step.mode}), id {step.id}: {safe(step.reason)}")
+
+
+@app.command()
+def acknowledge(alert: AlertId, reason: Why = "", json: AsJson = False) -> None:
+    """Say that somebody looks after it."""
+    _say("acknowledge", alert, reason, {}, json=json)
+
+
+@app.command()
+def silence(
+    alert: AlertId,
+    duration: Annotated[str, typer.Option("--for", help="How long: 30m, 1h, 2d.")] = "1h",
+    reason: Why = "",
+    json: AsJson = False,
+) -> None:
+    """Page nobody about it for a while."""
+    try:
+        seconds = parse_duration(duration)
+    except ValueError as error:
+        raise fail(str(error)) from None
+    _say("silence", alert, reason, {"seconds": seconds}, json=json)
+
+
+@app.command()
+def unsilence(alert: AlertId, reason: Why = "", json: AsJson = False) -> None:
+    """End a silence."""
+    _say("unsilence", alert, reason, {}, json=json)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of a duration. Raises ValueError.
+
+    >>> parse_duration("90s"), parse_duration("1h30m"), parse_duration("2d")
+    (90, 5400, 172800)
+    """
+    if not re.fullmatch(r"(\d{1,6}[smhd])+", text):
+        raise ValueError(f"{text!r} is no duration: write 30m, 1h or 2d")
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
+    if seconds == 0:
+        raise ValueError("a duration must be longer than nothing")
+    return seconds
+
+
+def about(kind: CommandKind, alert: AlertTransition, *, id_: str, who: str, reason: str, arguments: dict[str, Scalar]) -> Command:
+    """The command that says something about an alert."""
+    return Command(
+        id=id_,
+        kind=kind,
+        actor=who,
+        reason=reason,
+        app=alert.app,
+        environment=alert.environment,
+        alert=alert.id,
+        arguments=arguments,
+    )
+
+
+def story(history: list[Entry[AlertTransition]]) -> list[str]:
+    """What moved, and the transitions (Rich markup)."""
+    last = history[-1].message
+    lines = [
+        f"[bold]{safe(last.metric)}[/] on {safe(last.slice)} of {safe(last.app)} ({safe(last.environment)}): [bold]{last.state}[/]  ({last.id})",
+        f"rule {safe(last.rule)}; changed since about {when(last.onset)}",
+    ]
+    told = next((entry.message for entry in reversed(history) if entry.message.effect), None)
+    if told and (e := told.effect):
+        lines.append(
+            f"{e.before:.2%} before, {e.after:.2%} since (95 % interval given that onset {e.low:.2%} to {e.high:.2%}, {e.events:,} events)"
+        )
+        lines += [f"  {c.share:>5.0%} {safe(c.name)}: {c.before:.2%} → {c.after:.2%}" for c in told.contributions]
+    lines += [
+        f"{when(entry.time)}  [bold]{entry.message.state}[/]{' (paged)' if entry.message.paged else ''}, "
+        f"by {safe(entry.message.actor)}: {safe(entry.message.reason)}"
+        for entry in history
+    ]
+    return lines
+
+
+def _say(kind: CommandKind, alert: str, reason: str, arguments: dict[str, Scalar], *, json: bool) -> None:
+    settings = Settings()
+    transition = _find(settings, alert)[-1].message
+    command = about(kind, transition, id_=new_id(), who=actor(), reason=reason, arguments=arguments)
+    send(settings, command, [transition.shard])
+    if json:
+        print_json(as_json(command))
+    else:
+        Console().print(f"{kind} {transition.id} is on the log; it counts when the next window closes (about 5 s)")
+
+
+def _json(history: list[Entry[AlertTransition]]) -> dict[str, Any]:
+    return as_json(history[-1].message) | {
+        "opened_at": history[0].time,
+        "transitions": [as_json(entry.message) | {"append_time": entry.time} for entry in history],
+    }
+
+
+def _find(settings: Settings, alert: str) -> list[Entry[AlertTransition]]:
+    try:
+        return find(alert_histories(settings), alert)
+    except NotFound as error:
+        raise fail(f"{error} among the alerts") from None

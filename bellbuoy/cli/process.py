@@ -1,0 +1,95 @@
+"""One sub-command per process; the supervisor runs these, and so does production."""
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from adapters.process import die_with, name_process
+from adapters.settings import Settings
+
+Parent = Annotated[
+    int | None, typer.Option("--parent", help="Die when this process, which must be the parent, dies.", hidden=True)
+]
+
+
+def broker(parent: Parent = None) -> None:
+    """Run the embedded Apache Kafka in the foreground, until SIGTERM or Ctrl-C."""
+    from adapters.broker import Broker
+    from adapters.kafka_admin import ensure_topics
+    from adapters.telemetry import Telemetry, set_up_logging
+
+    settings = _begin("broker", parent)
+    set_up_logging("broker", settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Telemetry("broker", settings) as telemetry:
+        telemetry.set_ready("starting")
+        kafka = Broker(settings, progress=telemetry.event)
+        kafka.start()
+        here = settings.model_copy(update={"kafka_bootstrap_servers": kafka.address})
+        ensure_topics(here, embedded=True)
+        telemetry.set_ready(None)
+        telemetry.event("listening", address=kafka.address)
+        while not stop.wait(0.5):
+            assert kafka.process is not None
+            if kafka.process.poll() is not None:
+                raise typer.Exit(1)
+        kafka.stop()
+
+
+def store(parent: Parent = None) -> None:
+    """Run the ClickHouse engine behind ClickHouse's HTTP interface."""
+    from services.store import main
+
+    main(_begin("store", parent))
+
+
+def processor(
+    careful: Annotated[bool, typer.Option("--careful", help="One record per child process, to find the one that kills.")] = False,
+    parent: Parent = None,
+) -> None:
+    """Score every record of the raw topics, block by block."""
+    from streams.faust_app import main
+
+    main(_begin("processor", parent), careful=careful)
+
+
+def sink(parent: Parent = None) -> None:
+    """Write scored records, windows, alerts, actions and block headers to ClickHouse."""
+    from services.sink import main
+
+    main(_begin("sink", parent))
+
+
+def controller(
+    shards: Annotated[str | None, typer.Option(help="Shards of this controller, such as 0-1; default: all.")] = None,
+    parent: Parent = None,
+) -> None:
+    """Fold windows into alerts and actions. Exits with 75 when another controller took its shards."""
+    from services.controller import main
+
+    raise typer.Exit(main(_begin("controller", parent), shards))
+
+
+def collector(parent: Parent = None) -> None:
+    """Take interactions and feedback over HTTP; 2xx only when the broker has them."""
+    from services.collector import main
+
+    main(_begin("collector", parent))
+
+
+def page(parent: Parent = None) -> None:
+    """Serve the status page."""
+    from services.page import main
+
+    main(_begin("page", parent))
+
+
+def _begin(name: str, parent: int | None) -> Settings:
+    if parent is not None:
+        die_with(parent)
+    name_process(f"bb-{name}")
+    return Settings()

@@ -1,0 +1,99 @@
+"""What `actions` and `alerts` show and say."""
+
+import msgspec
+import pytest
+
+from bellbuoy.cli import actions, alerts
+from bellbuoy.cli.printing import safe
+from bellbuoy.control import Entry, NotFound, command_records, find
+from schemas.codec import decode, header
+from schemas.messages import ActionStep, ActionTarget, AlertTransition, Command, Contribution, Effect
+
+ALERT = AlertTransition(
+    id="alert-1",
+    shard=1,
+    sequence=1,
+    app="desk",
+    environment="production",
+    rule="refusal-on-version",
+    metric="refusal",
+    slice="version=v2",
+    state="firing",
+    previous=None,
+    window=1_700_000_000_000,
+    opened_window=1_700_000_000_000,
+    onset=1_699_999_990_000,
+    reason="went up",
+    effect=Effect(before=0.02, after=0.6, low=0.5, high=0.7, events=100),
+    contributions=[Contribution(bin="1", name="refused", share=1.0, before=0.02, after=0.6)],
+    paged=True,
+)
+STEP = ActionStep(
+    id="action-1",
+    shard=1,
+    sequence=1,
+    incident="alert-1",
+    kind="rollback",
+    target=ActionTarget(app="desk", environment="production", version="v2", to_version="v1"),
+    mode="approve",
+    state="waiting",
+    attempt=1,
+    window=1_700_000_000_000,
+    ttl_s=3_600,
+    reason="because",
+    evidence=["refusal 2 % → 60 %"],
+)
+
+
+def test_the_story_of_an_action_begins_with_its_alert_and_tells_actor_reason_and_evidence() -> None:
+    rejected = msgspec.structs.replace(STEP, state="rejected", actor="ada", evidence=[])
+    lines = actions.story([Entry(2_000, STEP), Entry(9_000, rejected)], [Entry(1_000, ALERT)])
+    assert [word in line for word, line in zip(("firing", "waiting", "2 % → 60 %", "by ada"), lines, strict=True)] == [True] * 4
+
+
+def test_a_rollback_says_from_what_to_what() -> None:
+    assert actions.describe_target(STEP) == "desk (production) v2 → v1"
+
+
+def test_an_answer_names_action_alert_and_app() -> None:
+    command = actions.answer("reject", STEP, id_="1", who="ada@host", reason="no")
+    assert (command.kind, command.action, command.alert, command.app) == ("reject", "action-1", "alert-1", "desk")
+
+
+def test_the_story_of_an_alert_tells_what_moved_and_what_carries_it() -> None:
+    text = "\n".join(alerts.story([Entry(1_000, ALERT)]))
+    assert "2.00% before, 60.00% since" in text
+    assert "100% refused" in text
+    assert "(paged)" in text
+
+
+def test_a_silence_carries_its_seconds() -> None:
+    command = alerts.about("silence", ALERT, id_="1", who="ada", reason="", arguments={"seconds": 60})
+    assert (command.alert, command.arguments) == ("alert-1", {"seconds": 60})
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1w", "-1h", "0s", "1h 30m"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        alerts.parse_duration(text)
+
+
+def test_an_id_is_found_by_an_unambiguous_beginning() -> None:
+    histories = {"abc": [Entry(1, STEP)], "abd": [Entry(2, STEP)], "a": [Entry(3, STEP)]}
+    assert find(histories, "abc")[0].time == 1
+    assert find(histories, "a")[0].time == 3
+    with pytest.raises(NotFound, match="beginning of 2 ids"):
+        find(histories, "ab")
+    with pytest.raises(NotFound, match="there is no x"):
+        find(histories, "x")
+
+
+def test_a_command_for_everybody_is_one_record_per_shard_with_one_id() -> None:
+    command = Command(id="c", kind="kill_switch", actor="ada", arguments={"on": True})
+    records = command_records(command, range(2), time_ms=0)
+    assert [(r.partition, r.key, header(r.headers, "ce_id")) for r in records] == [(0, b"0", b"c"), (1, b"1", b"c")]
+    assert {decode(Command, r.value).id for r in records} == {"c"}
+
+
+def test_text_from_outside_can_neither_mark_up_nor_steer_the_terminal() -> None:
+    assert safe("[red]x[/] \x1b[2J\n") == "\\[red]x\\[/] \ufffd[2J\ufffd"
