@@ -20,6 +20,7 @@ from adapters.settings import Settings
 __all__ = [
     "DATABASE",
     "UNAVAILABLE",
+    "BadDsn",
     "Client",
     "Migration",
     "MigrationError",
@@ -44,6 +45,10 @@ _BUSY: Final = frozenset({202, 210, 241, 252})
 
 class MigrationError(RuntimeError):
     """The migrations in this code and those that the database has applied do not fit."""
+
+
+class BadDsn(ValueError):
+    """The setting for ClickHouse's address cannot be read; the text says how it is written."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Address:
 
 
 def address(settings: Settings) -> Address:
-    """The DSN's parts, or the embedded store's."""
+    """The DSN's parts, or the embedded store's. Raises BadDsn."""
     if settings.clickhouse_dsn is None:
         stack = settings.stack()
         url = stack["urls"]["store"] if stack else f"http://127.0.0.1:{settings.store_port}"
@@ -84,11 +89,17 @@ def address(settings: Settings) -> Address:
     else:
         url = settings.clickhouse_dsn.get_secret_value()
         user, password = "default", ""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        port, parts = None, urlsplit("")
+    if not parts.hostname:
+        raise BadDsn("BELLBUOY_CLICKHOUSE_DSN is written http(s)://user:password@host:port/database")
     secure = parts.scheme in ("https", "clickhouses")
     return Address(
-        host=parts.hostname or "127.0.0.1",
-        port=parts.port or (8443 if secure else 8123),
+        host=parts.hostname,
+        port=port or (8443 if secure else 8123),
         user=unquote(parts.username) if parts.username else user,
         password=unquote(parts.password) if parts.password else password,
         database=parts.path.strip("/") or DATABASE,
@@ -142,7 +153,7 @@ def patiently(
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_away),
-        wait=tenacity.wait_exponential_jitter(initial=0.1, max=longest_s),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=longest_s),
         stop=tenacity.stop_never if attempts is None else tenacity.stop_after_attempt(attempts),
         before_sleep=tell,
         reraise=True,

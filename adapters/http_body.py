@@ -1,8 +1,8 @@
 """Request bodies: decompressed within a limit, and cut into JSON items (object, array or one object a line)."""
 
 import zlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 import zstandard
@@ -15,7 +15,20 @@ _NDJSON: Final = frozenset(
 )
 _BOM: Final = b"\xef\xbb\xbf"
 _ZSTD_WINDOW: Final = 16 * 1024 * 1024
-_ZSTD_PIECE: Final = 512
+_PIECE: Final = 512
+
+
+def gzip_decoder() -> Any:
+    """Decoder of one member, with gzip's or zlib's head."""
+    return zlib.decompressobj(wbits=47)
+
+
+def zstd_decoder() -> Any:
+    """Decoder of one frame."""
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+
+
+_DECODERS: Final[Mapping[str, Callable[[], Any]]] = {"gzip": gzip_decoder, "x-gzip": gzip_decoder, "zstd": zstd_decoder}
 
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -30,14 +43,18 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises BodyTooLarge, and InvalidMessage (`encoding`) for one that is unknown or damaged.
     """
-    match encoding.strip().lower():
-        case "" | "identity":
-            return body
-        case "gzip" | "x-gzip":
-            return _gunzip(body, limit)
-        case "zstd":
-            return _unzstd(body, limit)
-    raise InvalidMessage("encoding", "content-encoding must be gzip, zstd or identity", "content-encoding")
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        raise InvalidMessage("encoding", "content-encoding must be gzip, zstd or identity", "content-encoding")
+    try:
+        return joined_frames(body, limit, decoder)
+    except EOFError:
+        raise InvalidMessage("encoding", f"the {name} body ends early", "content-encoding") from None
+    except (zlib.error, zstandard.ZstdError):
+        raise InvalidMessage("encoding", f"the body is not valid {name}", "content-encoding") from None
 
 
 def split_items(body: bytes, content_type: str) -> list[bytes]:
@@ -81,41 +98,23 @@ def _check_count(count: int) -> None:
         raise BodyTooLarge(f"more than {MAX_ITEMS} items")
 
 
-def _gunzip(body: bytes, limit: int) -> bytes:
-    parts: list[bytes] = []
-    room = limit + 1
-    while body:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            part = member.decompress(body, room)
-        except zlib.error:
-            raise InvalidMessage("encoding", "the body is not valid gzip", "content-encoding") from None
-        parts.append(part)
-        room -= len(part)
-        if room <= 0:
-            raise BodyTooLarge(f"the body is larger than {limit} bytes when decompressed")
-        if not member.eof:
-            raise InvalidMessage("encoding", "the gzip body ends early", "content-encoding")
-        body = member.unused_data
-    return b"".join(parts)
+def joined_frames(body: bytes, limit: int, decoder: Callable[[], Any]) -> bytes:
+    """All frames (members) of a compressed body, decompressed; `decoder` begins one, as zlib.decompressobj does.
 
-
-def _unzstd(body: bytes, limit: int) -> bytes:
-    """In small pieces, since a block of 4 bytes may hold 128 KiB and the decoder has no limit of its own."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    In small pieces, since a few bytes may hold 128 KiB and not every decoder has a limit of its own, and since what a
+    frame leaves over is copied: thousands of empty ones would copy the body each time. Raises BodyTooLarge, EOFError for
+    a frame that ends early, and what the decoder raises.
+    """
     parts: list[bytes] = []
     size = at = 0
     while at < len(body):
-        frame = decompressor.decompressobj()
+        frame = decoder()
         while not frame.eof:
-            piece = body[at : at + _ZSTD_PIECE]
+            piece = body[at : at + _PIECE]
             if not piece:
-                raise InvalidMessage("encoding", "the zstd body ends early", "content-encoding")
-            try:
-                part = frame.decompress(piece)
-            except zstandard.ZstdError:
-                raise InvalidMessage("encoding", "the body is not valid zstd", "content-encoding") from None
-            at += len(piece) - len(frame.unused_data)
+                raise EOFError
+            part = frame.decompress(piece)
+            at += len(piece) - len(frame.unused_data or b"")
             parts.append(part)
             size += len(part)
             if size > limit:

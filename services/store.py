@@ -167,7 +167,9 @@ class Store:
                 sql = question.text.decode()
             except UnicodeDecodeError:
                 raise Refused("the statement is not valid UTF-8", 36, "BAD_ARGUMENTS") from None
-            verdict = await asyncio.get_running_loop().run_in_executor(self._judges, self._engine.judge, sql, question.database)
+            verdict = await asyncio.get_running_loop().run_in_executor(
+                self._judges, self._engine.judge, sql, question.database, question.parameters
+            )
             lane_name, streams, readonly = verdict.lane, verdict.streams, verdict.readonly
             format_ = verdict.format or question.default_format or "TabSeparated"
         reads = lane_name in ("read", "short")

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import chdb
@@ -85,13 +85,13 @@ class Engine:
         self._keeper.query("DETACH DATABASE default")
         self._keeper.query("CREATE DATABASE default ENGINE = Memory")
 
-    def judge(self, sql: str, database: str | None) -> Verdict:
+    def judge(self, sql: str, database: str | None, parameters: Mapping[str, str] = MappingProxyType({})) -> Verdict:
         """The guard's verdict on a statement; EngineError where it does not parse. For one thread at a time."""
         try:
             result = self._keeper.query("SELECT formatQuerySingleLine({q:String})", "RawBLOB", params={"q": escape(sql)})
         except RuntimeError as error:
             raise EngineError(str(error).replace(": In scope SELECT formatQuerySingleLine", "")) from None
-        return self.guard.judge(result.bytes().decode(errors="replace"), database or "default")
+        return self.guard.judge(result.bytes().decode(errors="replace"), database or "default", parameters)
 
     def open(self, request: Request) -> "Handle":
         return Handle(self._path, request)

@@ -6,8 +6,9 @@ engine's parser made of the statement (`formatQuerySingleLine`): no comment, quo
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
 Lane = Literal["read", "short", "write", "control"]
@@ -25,7 +26,8 @@ ALLOWED_TABLE_FUNCTIONS: Final = frozenset(
 DENIED_FUNCTIONS: Final = frozenset({"file", "disk", "azure_blob_storage", "source", "python"})
 ALLOWED_ENGINES: Final = re.compile(r"(\w*MergeTree|Memory|Null|Atomic|View|MaterializedView|Set|Join)\Z")
 DENIED_SETTINGS: Final = re.compile(
-    r"(readonly|log_comment|dialect|allow_ddl|default_table_engine|default_temporary_table_engine|format_schema\w*"
+    r"(readonly|log_comment|dialect|allow_ddl|default_table_engine|default_temporary_table_engine|output_format_schema"
+    r"|format_(schema|template|avro_schema_registry)\w*|input_format_record_errors_file_path"
     r"|additional_(table_filters|result_filter)|input_format_values_(interpret_expressions|deduce_templates_of_expressions)"
     r"|allow_introspection_functions|implicit_table_at_top_level|\w*proxy\w*|\w*user_files\w*|query_id|profile)\Z"
 )
@@ -38,8 +40,9 @@ _CONTROLS = re.compile(
     r"|RENAME TABLE|EXCHANGE TABLES|TRUNCATE( TABLE)?|OPTIMIZE TABLE|DELETE FROM|UPDATE|UNDROP TABLE"
     r"|SYSTEM (START|STOP) (TTL )?MERGES|SYSTEM FLUSH|KILL (QUERY|MUTATION))\b"
 )
-_STRINGS = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.S)
-_QUOTED = re.compile(r"`((?:[^`\\]|\\.|``)*)`", re.S)
+# One expression for all three, since each may hold the marks of the others.
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*'|`((?:[^`\\]|\\.|``)*)`|\{(\w+):\s*Identifier\}", re.S)
+_PLAIN_NAME = re.compile(r"\w+(\.\w+)*\Z")
 _CALLED = re.compile(r"(\w+)\s*\(")
 _ENGINE = re.compile(r"\bENGINE\s*=\s*(\w+)")
 _FORBIDDEN = re.compile(
@@ -102,10 +105,24 @@ class Guard:
     def __init__(self, table_functions: Iterable[str]) -> None:
         self._denied = ({name.lower() for name in table_functions} - ALLOWED_TABLE_FUNCTIONS) | DENIED_FUNCTIONS
 
-    def judge(self, canonical: str, database: str) -> Verdict:
-        """`database` is the request's. Raises Refused for a statement that reaches out of the data folder or changes more than data and tables."""
-        text = _STRINGS.sub("''", canonical).strip()
-        text = _QUOTED.sub(lambda m: m[1] if re.fullmatch(r"\w+", m[1]) else "quoted", text)
+    def judge(self, canonical: str, database: str, parameters: Mapping[str, str] = MappingProxyType({})) -> Verdict:
+        """`database` and `parameters` (some of them names of tables) are the request's.
+
+        Raises Refused for a statement that reaches out of the data folder or changes more than data and tables.
+        """
+        odd: list[str] = []
+
+        def plain(literal: re.Match[str]) -> str:
+            if literal[1] is not None:
+                return literal[1] if re.fullmatch(r"\w+", literal[1]) else "quoted"
+            if literal[2] is None:
+                return "''"
+            name = parameters.get(literal[2], "")
+            if not _PLAIN_NAME.match(name):
+                odd.append(literal[2])
+            return name if _PLAIN_NAME.match(name) else "quoted"
+
+        text = _LITERAL.sub(plain, canonical).strip()
         for called in _CALLED.findall(text):
             if called.lower() in self._denied or re.match(r"ai[A-Z]", called):
                 raise Refused(f"`{called}` is not available in this store")
@@ -119,7 +136,7 @@ class Guard:
         if _READS.match(text):
             lane: Lane = "read" if _TABLES.search(text) else "short"
             # In a read-only session the table of settings says that none can be changed, and clients believe it.
-            readonly = lane == "read" or "system.settings" not in text
+            readonly = lane == "read" or "system.settings" not in text or "SETTINGS" in text
             return Verdict(lane, format_, streams=text.startswith(("SELECT", "WITH")), readonly=readonly)
         for word in re.findall(r"\b\w+(?= = )", text):
             if DENIED_SETTINGS.match(word):
@@ -127,6 +144,8 @@ class Guard:
         if text.startswith("INSERT INTO"):
             return Verdict("write", format_)
         if _CONTROLS.match(text):
+            if odd:
+                raise Refused(f"the parameter `{odd[0]}` is no plain name", BAD_REQUEST, "BAD_ARGUMENTS")
             words = set(_WORD.findall(text))
             if words & {"system", "information_schema", "INFORMATION_SCHEMA"}:
                 raise Refused("the engine's own databases cannot be changed")

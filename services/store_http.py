@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import io
 import re
 import secrets
 import zlib
@@ -11,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import cramjam
 import lz4.frame  # type: ignore[import-untyped]  # ships no types
 import zstandard
 
-from adapters.http_body import BodyTooLarge
+from adapters.http_body import gzip_decoder, joined_frames, zstd_decoder
 from services.store_guard import BAD_REQUEST, PARAMETER_NAME, Refused, check_settings
 
 TRANSPORT: Final = frozenset(
@@ -25,7 +23,12 @@ TRANSPORT: Final = frozenset(
         "send_progress_in_http_headers", "session_check", "session_id", "session_timeout", "user", "wait_end_of_query",
     }
 )  # fmt: skip
-_PIECE = 4096
+_DECODERS: Final[Mapping[bytes, Callable[[], Any]]] = {
+    b"lz4": lz4.frame.LZ4FrameDecompressor,
+    b"zstd": zstd_decoder,
+    b"gzip": gzip_decoder,
+    b"deflate": gzip_decoder,
+}
 
 
 @dataclass(frozen=True)
@@ -105,43 +108,17 @@ def authorised(headers: Mapping[bytes, bytes], key: str) -> bool:
 
 
 def decode_body(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Undo the content encoding. Raises BodyTooLarge beyond `limit` bytes, Refused for bytes that do not decode."""
+    """Undo the content encoding. Raises BodyTooLarge beyond `limit` bytes, Refused for bytes that do not decode to their end."""
+    name = encoding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        raise Refused("the content encoding is not known: lz4, zstd, gzip and deflate are", BAD_REQUEST, "BAD_ARGUMENTS")
     try:
-        match encoding.strip().lower():
-            case b"" | b"identity":
-                decoded = body
-            case b"lz4":
-                decoder = lz4.frame.LZ4FrameDecompressor()
-                decoded = bytes(decoder.decompress(body, max_length=limit + 1))
-            case b"zstd":
-                with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
-                    decoded = reader.read(limit + 1)
-            case b"gzip" | b"deflate":
-                decoded = zlib.decompressobj(47).decompress(body, limit + 1)
-            case b"br":
-                decoded = _brotli(body, limit)
-            case _:
-                raise Refused(
-                    "the content encoding is not known: lz4, zstd, gzip, deflate and br are", BAD_REQUEST, "BAD_ARGUMENTS"
-                )
-    except (RuntimeError, zstandard.ZstdError, zlib.error, EOFError, cramjam.DecompressionError):
+        return joined_frames(body, limit, decoder)
+    except (RuntimeError, zstandard.ZstdError, zlib.error, EOFError):
         raise Refused("the body does not decode by its content encoding", 354, "CANNOT_DECOMPRESS") from None
-    if len(decoded) > limit:
-        raise BodyTooLarge(f"more than {limit} bytes")
-    return decoded
-
-
-def _brotli(body: bytes, limit: int) -> bytes:
-    decoder = cramjam.brotli.Decompressor()
-    pieces, size = [], 0
-    for start in range(0, len(body), _PIECE):
-        decoder.decompress(body[start : start + _PIECE])
-        piece = bytes(decoder.flush())
-        pieces.append(piece)
-        if (size := size + len(piece)) > limit:
-            raise BodyTooLarge(f"more than {limit} bytes")
-    pieces.append(bytes(decoder.finish()))
-    return b"".join(pieces)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,22 @@ def test_a_bomb_stops_at_the_limit(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_many_empty_frames_are_read_without_copying_the_rest_for_each(encoding: str) -> None:
+    body = ENCODERS[encoding](b"") * 20_000
+    copied = 0
+
+    class Counted(bytes):
+        def __getitem__(self, key: object) -> bytes:  # type: ignore[override]  # a slice is enough
+            nonlocal copied
+            piece = bytes.__getitem__(self, key)  # type: ignore[index]  # a slice
+            copied += len(piece)
+            return piece
+
+    decompress(Counted(body), encoding, LIMIT)
+    assert 0 < copied < 20_000 * 1_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_body_of_exactly_the_limit_passes(encoding: str) -> None:
     assert len(decompress(ENCODERS[encoding](bytes(LIMIT)), encoding, LIMIT)) == LIMIT
 

@@ -34,6 +34,9 @@ GUARD = Guard(["file", "url", "s3", "remote", "executable", "numbers", "merge", 
         "CREATE TABLE t (`a` Int32) ENGINE = MergeTree ORDER BY a",
         "INSERT INTO x.t SELECT 1 SETTINGS readonly = 0",
         "SELECT aiGenerate('x', 'y')",
+        "SELECT 1 AS `a'`, file('/etc/passwd') AS `b'`",
+        "SELECT '`', file('/etc/passwd'), '`'",
+        "SELECT `{x:Identifier}'`, file('/etc/passwd') AS `'`",
     ],
 )
 def test_a_statement_that_reaches_out_is_refused(sql: str) -> None:
@@ -58,6 +61,21 @@ def test_a_statement_that_reaches_out_is_refused(sql: str) -> None:
 )
 def test_a_statement_runs_in_its_lane(sql: str, lane: str) -> None:
     assert GUARD.judge(sql, "default").lane == lane
+
+
+@pytest.mark.parametrize("name", ["system", "default", "INFORMATION_SCHEMA", "system.one", "a`b", ""])
+def test_a_name_that_comes_as_a_parameter_is_judged_like_one_in_the_text(name: str) -> None:
+    with pytest.raises(Refused):
+        GUARD.judge("DROP TABLE {d:Identifier}.one", "x", {"d": name})
+
+
+def test_a_plain_name_as_a_parameter_is_fine() -> None:
+    assert GUARD.judge("CREATE DATABASE IF NOT EXISTS {d:Identifier}", "x", {"d": "bellbuoy"}).lane == "control"
+
+
+def test_a_statement_about_settings_that_changes_some_is_read_only() -> None:
+    assert not GUARD.judge("SELECT name FROM system.settings", "x").readonly
+    assert GUARD.judge("SELECT name FROM system.settings SETTINGS format_schema = 'x'", "x").readonly
 
 
 def test_a_tables_own_database_makes_default_harmless() -> None:
@@ -87,7 +105,21 @@ def test_other_statements_are_no_data_inserts(text: bytes) -> None:
     assert data_insert(text) is None
 
 
-@pytest.mark.parametrize("name", ["readonly", "dialect", "additional_table_filters", "x y", "a'b", "format_schema"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "readonly",
+        "dialect",
+        "additional_table_filters",
+        "x y",
+        "a'b",
+        "format_schema",
+        "format_template_row",
+        "output_format_schema",
+        "format_avro_schema_registry_url",
+        "input_format_record_errors_file_path",
+    ],
+)
 def test_a_setting_that_opens_a_door_is_refused(name: str) -> None:
     with pytest.raises(Refused):
         check_settings([(name, "1")])
