@@ -19,7 +19,7 @@ from adapters.settings import Settings
 from adapters.shard_log import is_fencing
 from bellbuoy.control import actor, new_id
 from core.configs import ConfigLog
-from core.rules import default_config
+from core.rules import check_rules, default_config
 from core.scoring import SCORER_VERSIONS
 from schemas.codec import Outgoing, cloud_headers, digest, encode
 from schemas.messages import Activation, Config
@@ -113,6 +113,18 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
     return Change(config, "; ".join(reasons))
 
 
+def check_change(current: Config | None, wanted: Config) -> None:
+    """Raises ConfigConflict or ValueError for a config that must not follow the current one, since the fold could not go on."""
+    check_rules(wanted.rules)
+    if current is None:
+        return
+    if current.shards != wanted.shards:
+        raise ConfigConflict(f"the active config has {current.shards} shards: shards never change")
+    fewer = [topic for topic, count in current.partitions.items() if wanted.partitions.get(topic, 0) < count]
+    if fewer:
+        raise ConfigConflict(f"{', '.join(fewer)}: fewer partitions than the active config waits for")
+
+
 def installation(settings: Settings) -> Installation:
     """Look at the code, the keys and the cluster."""
     key = receipt_key(settings)
@@ -171,6 +183,7 @@ def _change_once(
         if current is None:
             raise ValueError("there is no config yet: `bellbuoy up` activates the first one")
         return digest(current)
+    check_change(current_config(configs), wanted.config)
     chosen = digest(wanted.config)
     activation = Activation(id=new_id(), config=chosen, actor=who, reason=wanted.reason)
     records = config_records(

@@ -10,14 +10,13 @@ from typing import Final
 
 import msgspec
 
-from core.incident import ACTIVE, Alert, Moment, Silence, covers, describe, incident_id
+from core.incident import ACTIVE, Alert, Moment, Silence, covers, describe, distance, incident_id
+from core.metrics import WHOLE_APP
 from schemas import codec
 from schemas.messages import WINDOW_MS, AlertState, AlertTransition, Command, Detection, PolicyRule
 
 SAME_ONSET_MS: Final = 60_000
 DEFAULT_SILENCE_S: Final = 4 * 3_600
-WHOLE_APP: Final = "all"
-"""The slice of an alert that is about every version of an app."""
 
 
 class BoardState(msgspec.Struct):
@@ -120,13 +119,11 @@ class Board:
         return list(self._of_app.get((app, environment), {}).values())
 
     def explaining(self, alert: Alert) -> Alert | None:
-        """The active alert of the same app that explains this one best: on the same slice, else app-wide, else on another slice.
-
-        Among equals, the first in its rule's `inhibited_by`, and of these the oldest.
-        """
+        """The active alert of the same app that explains this one best: the nearest (see `distance`); among equals the one
+        that the rule's `inhibited_by` names first, and of these the oldest."""
         by = alert.rule.inhibited_by
         active = [a for a in self.of_app(alert.app, alert.environment) if a is not alert and a.metric in by and a.state in ACTIVE]
-        return min(active, key=lambda a: (_distance(a, alert), by.index(a.metric), a.opened_window, a.id), default=None)
+        return min(active, key=lambda a: (distance(a, alert), by.index(a.metric), a.opened_window, a.id), default=None)
 
     def _explained_at_once(self, alert: Alert) -> bool:
         """Whether nothing better can come: an alert with time left waits for the cause on its own slice."""
@@ -158,6 +155,7 @@ class Board:
             known.rule, known.since, known.onset = rule, moment.window, onset
             known.cause = f"{cause} (again within the cooldown)"
             known.state, known.judged, known.note, known.owed = None, False, "", False
+            known.fired_window = None
             return self._open(known)
         id_ = incident_id(app, environment, rule.id, slice_, moment.window)
         return self._open(Alert(id_, app, environment, rule, slice_, moment.window, moment.window, onset, cause))
@@ -201,7 +199,7 @@ class Board:
                 return [
                     self._move(alert, "acknowledged", moment, f"acknowledged by {said}", actor=command.actor)
                     for alert in chosen
-                    if alert.state in ("firing", "silenced")
+                    if alert.state not in (None, "acknowledged")
                 ]
             case "silence":
                 until = moment.end + int(float(command.arguments.get("seconds", DEFAULT_SILENCE_S)) * 1000)
@@ -209,7 +207,7 @@ class Board:
                 return [
                     self._move(alert, "silenced", moment, f"silenced by {said}", actor=command.actor)
                     for alert in chosen
-                    if alert.state in ("firing", "acknowledged")
+                    if alert.state == "firing"
                 ]
             case "unsilence":
                 self.silences = [
@@ -270,6 +268,8 @@ class Board:
             alert.owed = "catching up" in outcome.reasons
             if alert.state != "firing":
                 alert.fired_window, alert.caught_up = moment.window, moment.catching_up
+        elif outcome.state == "silenced":
+            alert.fired_window, alert.caught_up = moment.window, moment.catching_up
         return self._move(alert, outcome.state, moment, "; ".join((cause, *outcome.reasons)), paged=outcome.page)
 
     def _move(
@@ -312,8 +312,3 @@ def _place(alert: Alert) -> tuple[str, str, str, str]:
 
 def _order(alert: Alert) -> tuple[str, str, str, str]:
     return (alert.rule.id, alert.app, alert.environment, alert.slice)
-
-
-def _distance(cause: Alert, alert: Alert) -> int:
-    """How far a cause lies from an alert: 0 on the same slice, 1 app-wide, 2 elsewhere."""
-    return 0 if cause.slice == alert.slice else 1 if cause.slice == WHOLE_APP else 2

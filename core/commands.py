@@ -1,16 +1,40 @@
-"""What the arguments of a command must be, so that no command can stop the fold."""
+"""What commands and steps of others must be, so that none of them can stop the fold."""
 
 from typing import Final
 
+import msgspec
+
 from schemas.codec import InvalidMessage
+from schemas.limits import MAX_NAME
 from schemas.messages import Command, Scalar
 from schemas.topics import RAW_TOPICS
 
 MAX_SILENCE_S: Final = 366 * 86_400
+MAX_ACTOR: Final = 200
+MAX_REASON: Final = 2_000
+MAX_STEP_BYTES: Final = 64 * 1024
 
 
-def check_command(command: Command) -> None:
-    """Raises InvalidMessage for arguments that the command's kind cannot be carried out with."""
+def checked(command: Command) -> Command:
+    """The command with its actor's name and reason cut to a length that every transition can carry.
+
+    Raises InvalidMessage for what its kind cannot be carried out with.
+    """
+    named = {"app": command.app, "environment": command.environment}
+    for field, value in (named | {f"arguments.{name}": value for name, value in command.arguments.items()}).items():
+        if isinstance(value, str) and len(value) > MAX_NAME:
+            raise InvalidMessage("invalid", f"more than {MAX_NAME} characters", field)
+    _check_arguments(command)
+    return msgspec.structs.replace(command, actor=command.actor[:MAX_ACTOR], reason=command.reason[:MAX_REASON])
+
+
+def check_step(value: bytes | None) -> None:
+    """Raises InvalidMessage for a step of an action that is too long to be remembered."""
+    if len(value or b"") > MAX_STEP_BYTES:
+        raise InvalidMessage("too_large", f"a step may have {MAX_STEP_BYTES} bytes")
+
+
+def _check_arguments(command: Command) -> None:
     match command.kind:
         case "silence":
             seconds = command.arguments.get("seconds", 1)
@@ -22,6 +46,9 @@ def check_command(command: Command) -> None:
             partition = command.arguments.get("partition")
             if not _is_number(partition) or float(partition or 0) < 0 or float(partition or 0) % 1:
                 raise InvalidMessage("invalid", "partition must be a whole number", "arguments.partition")
+        case "roll_back":
+            if not command.app:
+                raise InvalidMessage("invalid", "app is missing", "app")
         case _:
             pass
 

@@ -17,13 +17,15 @@ from core.alerting import Board, BoardState
 from core.detection import state as monitor_state
 from core.detection.application import SILENT_WINDOWS, Alarm, AppMonitor, Released
 from core.detection.explain import six_digits
+from core.detection.history import Busiest
+from core.groups import merge_groups
 from core.identity import OTHER
 from core.incident import Moment, digest_of
 from core.operations import Operations
 from core.packing import pack, unpack
 from core.policy import Policy, PolicyState
 from core.rollup import OpenMinute, rows_of
-from core.windows import ClosedWindow, merge_groups
+from core.windows import ClosedWindow
 from schemas import codec
 from schemas.messages import (
     WINDOW_MS,
@@ -98,6 +100,7 @@ class Fold:
         self._clock = 0
         self._apps: dict[AppKey, AppMonitor] = {}
         self._due: list[tuple[int, AppKey]] = []
+        self._scheduled: dict[AppKey, int] = {}
         self._minute = OpenMinute()
         self._board = Board()
         self._policy = Policy()
@@ -106,6 +109,11 @@ class Fold:
         self._gone: set[AppKey] = set()
         self._moment: Moment | None = None
         self._admitted: frozenset[AppKey] = frozenset()
+
+    @property
+    def open_alerts(self) -> int:
+        """Alerts that are not resolved."""
+        return len(self._board.open)
 
     def fold(self, windows: Sequence[ClosedWindow], control: Sequence[ControlRecord], cut: Cut) -> FoldOutput:
         """Fold the windows of one cut; its control records count in the first of them.
@@ -181,6 +189,7 @@ class Fold:
                 released = self._apps[key].rebaseline(None if metric is None else str(metric), moment.window)
                 self._release(key, released, moment, out)
                 self._changed.add(key)
+                self._schedule(key)
         if alert is not None and alert.id in self._board.open:
             out.alerts.append(self._board.resolve(alert, moment, f"closed by {command.actor}: {command.reason}", command.actor))
 
@@ -213,21 +222,28 @@ class Fold:
     def _end_old_steps(self, window: int, moment: Moment, out: FoldOutput) -> None:
         while self._due and self._due[0][0] <= self._clock:
             due, key = heapq.heappop(self._due)
+            if self._scheduled.get(key) == due:
+                del self._scheduled[key]
             monitor = self._apps.get(key)
             if monitor is not None and monitor.due == due:
                 judged = monitor.close_steps(window, self._clock, moment.rules, self._cell_names)
                 self._take(key, judged.alarms, judged.released, moment, out)
 
     def _take(self, key: AppKey, alarms: Sequence[Alarm], released: Sequence[Released], moment: Moment, out: FoldOutput) -> None:
-        monitor = self._apps[key]
         self._changed.add(key)
-        if monitor.due is not None:
-            heapq.heappush(self._due, (monitor.due, key))
+        self._schedule(key)
         self._release(key, released, moment, out)
         for alarm in sorted(alarms, key=lambda alarm: (alarm.metric, alarm.slice)):
             detection = self._detection(key, alarm, moment)
             out.detections.append(detection)
             out.alerts += self._board.detected(detection, moment)
+
+    def _schedule(self, key: AppKey) -> None:
+        """See to it that the app is looked at when something is due without traffic."""
+        due = self._apps[key].due
+        if due is not None and self._scheduled.get(key) != due:
+            self._scheduled[key] = due
+            heapq.heappush(self._due, (due, key))
 
     def _release(self, key: AppKey, released: Sequence[Released], moment: Moment, out: FoldOutput) -> None:
         for one in sorted(released, key=lambda one: (one.metric, one.slice)):
@@ -260,15 +276,16 @@ class Fold:
                 self._changed.discard(key)
                 self._gone.add(key)
                 continue
-            released = monitor.leave(window, self._clock)
-            if released:
-                self._release(key, released, moment, out)
+            silent = monitor.silent(self._clock)
+            if silent:
+                self._release(key, monitor.leave(window, silent), moment, out)
                 self._changed.add(key)
+                self._schedule(key)
         out.alerts += self._operations.sweep(self._clock, SWEEP_WINDOWS, self._board, moment)
 
-    def _busiest_before(self, app: str, environment: str, onset: int, excluded: Sequence[str]) -> str | None:
+    def _busiest_before(self, app: str, environment: str, onset: int, excluded: Sequence[str]) -> Busiest:
         monitor = self._apps.get((app, environment))
-        return None if monitor is None else monitor.busiest_before(onset, excluded)
+        return Busiest(None, onset, onset) if monitor is None else monitor.history.busiest_before(onset, excluded)
 
     def _say_why_not(self, transitions: Sequence[AlertTransition]) -> None:
         for transition in transitions:
@@ -314,8 +331,8 @@ class Fold:
                     fold._apps[monitor.app, monitor.environment] = monitor
                 case _:
                     pass
-        fold._due = [(due, key) for key, monitor in fold._apps.items() if (due := monitor.due) is not None]
-        heapq.heapify(fold._due)
+        for key in fold._apps:
+            fold._schedule(key)
         return fold
 
 

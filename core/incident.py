@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from core.metrics import WHOLE_APP
 from schemas import codec
 from schemas.messages import WINDOW_MS, AlertState, Contribution, Detection, Effect, PolicyRule, Rules
 
@@ -92,6 +93,11 @@ def covers(value: str, wanted: str | None) -> bool:
     return wanted is None or wanted == value
 
 
+def distance(cause: Alert, alert: Alert) -> int:
+    """How far an alert lies from one that it would explain: 0 on the same slice, 1 app-wide, 2 on another slice."""
+    return 0 if cause.slice == alert.slice else 1 if cause.slice == WHOLE_APP else 2
+
+
 def digest_of(parts: Iterable[str]) -> str:
     """32 hex digits of a sha256 over parts that contain no NUL."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
@@ -109,7 +115,7 @@ def incident_id(app: str, environment: str, rule: str, group: str, window: int) 
 def describe(detection: Detection) -> str:
     """A detection in one sentence."""
     effect = detection.effect
-    where = "" if detection.slice == "all" else f" on {detection.slice}"
+    where = "" if detection.slice == WHOLE_APP else f" on {detection.slice}"
     carried = detection.contributions[0].name if detection.contributions else detection.metric
     what = detection.metric if carried == detection.metric else f"{detection.metric} ({carried})"
     return (

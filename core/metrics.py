@@ -16,6 +16,8 @@ TOPIC_CELLS: Final = 256
 NOVELTY_BINS: Final = 32
 FIRES: Final = (FIXED_ONE + 1) // 2
 """A rate fires from one half on."""
+WHOLE_APP: Final = "all"
+"""The slice of what is judged over all versions of an app together; the others are named `version=…`."""
 
 MetricKind = Literal["rate", "number", "cells", "distance", "category"]
 Direction = Literal["up", "down", "both"]

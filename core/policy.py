@@ -11,6 +11,7 @@ import msgspec
 
 from core.alerting import Board
 from core.detection.application import slice_version
+from core.detection.history import BEFORE_MS, Busiest
 from core.identity import OTHER
 from core.incident import Alert, Moment, covers, digest_of
 from schemas.codec import rfc3339
@@ -33,7 +34,7 @@ OVER: Final[frozenset[ActionState]] = FINAL | {"unverified", "superseded", "expi
 KEPT_MS: Final = 7 * 86_400_000
 """How long an action that is over is remembered."""
 
-BusiestBefore = Callable[[str, str, int, Sequence[str]], str | None]
+BusiestBefore = Callable[[str, str, int, Sequence[str]], Busiest]
 """(app, environment, onset, excluded versions) → the version with most records in the 10 minutes before the onset."""
 
 
@@ -90,10 +91,9 @@ class Policy:
     # --- what others say ----------------------------------------------------------------------------------------
 
     def step(self, step: ActionStep, board: Board, moment: Moment) -> None:
-        """Take a step that a worker or a person wrote; the fold's own steps come back too and change nothing."""
+        """Take a step that a worker or a person wrote. The fold's own steps are no input (`core.shard.is_own`)."""
         action = self.actions.get(step.id)
-        ours = action is not None and (step.actor == "controller" or step == action.step)
-        if action is None or ours or action.state in FINAL or step.sequence < action.step.sequence:
+        if action is None or step == action.step or action.state in FINAL or step.sequence < action.step.sequence:
             return
         action.step = step
         action.last_window = moment.window
@@ -153,7 +153,9 @@ class Policy:
         self._forget(board, moment)
         if moment.catching_up:
             return out
-        unjudged = [a for a in board.open.values() if a.rule.action and not a.judged and a.state in ("firing", "acknowledged")]
+        # What was acknowledged while it was pending or explained has not fired.
+        fired = [a for a in board.open.values() if a.state in ("firing", "acknowledged") and a.fired_window is not None]
+        unjudged = [a for a in fired if a.rule.action and not a.judged]
         for alert in sorted(unjudged, key=lambda a: (a.rule.id, a.app, a.environment, a.slice)):
             assert alert.rule.action is not None
             step = self._judge(alert, alert.rule.action, board, moment, busiest_before)
@@ -183,11 +185,12 @@ class Policy:
         if kind == "retrain":
             return self._ask(alert, kind, target, FIRST_STATE[alert.rule.mode], alert.cause, evidence, moment)
         bad = {version for a in board.matching(alert.app, alert.environment, alert.metric) if (version := slice_version(a.slice))}
-        target.to_version = busiest_before(alert.app, alert.environment, alert.onset, sorted(bad))
+        busiest = busiest_before(alert.app, alert.environment, alert.onset, sorted(bad))
+        target.to_version, when = busiest.version, _time_before(busiest, alert.onset)
         if target.to_version is None:
-            reason = f"no target: in the 10 minutes before {rfc3339(alert.onset)} no other version had a record"
+            reason = f"no target: {when} no other version had a record"
             return self._ask(alert, kind, target, "no_target", reason, evidence, moment)
-        evidence.append(f"{target.to_version} had most records in the 10 minutes before {rfc3339(alert.onset)}")
+        evidence.append(f"{target.to_version} had most records {when}")
         return self._ask(alert, kind, target, FIRST_STATE[alert.rule.mode], alert.cause, evidence, moment)
 
     def _attempts(self, alert: Alert, kind: ActionKind, target: ActionTarget) -> list[Action]:
@@ -272,3 +275,11 @@ class Policy:
         )
         action.step, action.last_window = step, moment.window
         return step
+
+
+def _time_before(busiest: Busiest, onset: int) -> str:
+    """The time that a target was looked for in, in words."""
+    if (busiest.start, busiest.end) == (onset - BEFORE_MS, onset):
+        return f"in the 10 minutes before {rfc3339(onset)}"
+    remembered = f"from {rfc3339(busiest.start)} to {rfc3339(busiest.end)}"
+    return f"{remembered} (all that is remembered, not the 10 minutes before {rfc3339(onset)})"

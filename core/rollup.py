@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 
+from core.groups import merge_groups
 from core.metrics import METRICS, split_metric_key
 from core.packing import pack, unpack
-from core.windows import merge_groups
+from core.summary import MAX_NAMES, bounded
 from schemas.messages import Group, WindowRow
 
 MINUTE_MS: Final = 60_000
@@ -17,7 +18,7 @@ COMPACT_AT: Final = 4_096
 
 def rows_of(window: int, resolution: int, groups: Iterable[Group]) -> list[WindowRow]:
     """One row per group and metric; `metric` is the full identity, `name@version`; `n` counts interactions, or acts for a
-    metric of feedback.
+    metric of feedback. A row names at most 32 categories, so that no client's names make it too large to write.
 
     >>> rows_of(0, 5, [Group(app="a", environment="e", version="v", n=3, bins={"refusal@1": [(0, 2), (1, 1)]})])[0].counts
     [2, 1]
@@ -30,7 +31,8 @@ def rows_of(window: int, resolution: int, groups: Iterable[Group]) -> list[Windo
             rows.append(row)
         for metric, named in group.names.items():
             row = _row(window, resolution, group, metric)
-            row.names, row.counts = [name for name, _ in named], [count for _, count in named]
+            kept = bounded(dict(named)) if len(named) > MAX_NAMES else named
+            row.names, row.counts = [name for name, _ in kept], [count for _, count in kept]
             rows.append(row)
     return rows
 

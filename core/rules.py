@@ -1,5 +1,7 @@
 """The default policy: what is judged, what follows an alert, and which alert explains which."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -56,3 +58,19 @@ def default_config(
         receipt_keys=dict(receipt_keys),
         rules=rules,
     )
+
+
+def check_rules(rules: Rules) -> None:
+    """Raises ValueError for a policy that nothing can be judged by; the message names the field."""
+    if rules.false_pages < 1 or not 0.0 < rules.per_days < math.inf:
+        raise ValueError("rules.false_pages and rules.per_days must be positive: they are the budget of false alarms")
+    if not 0.0 < rules.delta < 1.0:
+        raise ValueError("rules.delta must lie between 0 and 1: it is a probability")
+    if rules.reference_events < 1:
+        raise ValueError("rules.reference_events must be positive")
+    twice = [id_ for id_, count in Counter(rule.id for rule in rules.rules).items() if count > 1]
+    if twice:
+        raise ValueError(f"rules.rules: the id {twice[0]} is there twice")
+    for rule in rules.rules:
+        if min(rule.cooldown_s, rule.pending_s, rule.ttl_s) < 0:
+            raise ValueError(f"rules.rules: a time of {rule.id} is negative")

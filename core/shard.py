@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from core.commands import check_command
+from core.commands import check_step, checked
 from core.configs import ConfigLog
 from core.fold import ControlRecord, Fold, FoldOutput
 from core.windows import SECTION as WINDOWS_SECTION
@@ -25,7 +25,6 @@ CATCH_UP_WINDOWS: Final = 12
 SECTION: Final = "cursor"
 SOURCE: Final = "bellbuoy.controller"
 """`ce_source` of everything that the controller writes, also where a step's actor is the person who asked for it."""
-_CHUNK: Final = 100
 _ROW_BYTES: Final = 260
 _BIN_BYTES: Final = 12
 
@@ -100,6 +99,21 @@ class Shard:
         return self._closer.behind
 
     @property
+    def held(self) -> int:
+        """Windows that cannot close yet, for want of headers of the partitions of `holding`."""
+        return self._closer.held
+
+    @property
+    def holding(self) -> list[str]:
+        """The partitions that the next window to close waits for, as topic/partition."""
+        return [f"{topic}/{partition}" for topic, partition in self._closer.holding]
+
+    @property
+    def open_alerts(self) -> int:
+        """Alerts that are not resolved."""
+        return self._fold.open_alerts
+
+    @property
     def waiting_bytes(self) -> int:
         """About how much output the waiting windows make."""
         return sum(self._costs.values())
@@ -153,10 +167,11 @@ class Shard:
         message = read(record)
         match topic, message:
             case ("llm.commands", Command()):
-                check_command(message)
+                message = checked(message)
             case ("llm.actions", ActionStep()):
                 if is_own(record):
                     return
+                check_step(record.value)
             case _:
                 raise InvalidMessage("type", f"not a message of {topic}", "ce_type")
         self._control.append(ControlRecord(topic, self.shard, record.offset, record.timestamp, message))
@@ -248,15 +263,7 @@ class Shard:
 
     def _take(self, until: int | None) -> list[ClosedWindow]:
         """Closed windows up to `until` within the bounds of a transaction: one may cost all of it, thousands of empty ones nothing."""
-        windows: list[ClosedWindow] = []
-        used = 0
-        while len(windows) < MAX_WINDOWS and used < MAX_OUTPUT_BYTES:
-            chunk = self._closer.closed(until=until, limit=min(_CHUNK, MAX_WINDOWS - len(windows)) if used == 0 else 1)
-            if not chunk:
-                break
-            windows += chunk
-            used += sum(self._costs.get(w.window, 0) for w in chunk)
-        return windows
+        return self._closer.closed(until=until, limit=MAX_WINDOWS, costs=self._costs, most=MAX_OUTPUT_BYTES)
 
     @property
     def _after(self) -> int:

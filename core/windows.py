@@ -6,18 +6,22 @@ partition has a header is absent: Bellbuoy was off.
 
 import hashlib
 import heapq
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
 
+from core.groups import merge_groups
 from schemas import codec
-from schemas.messages import BlockHeader, BlockSummary, Command, Group, StateSection
+from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Command, Group, StateSection
 
 REMEMBERED: Final = 360
 """Blocks per partition whose digests are kept, so that a repetition can be compared: half an hour."""
+PACKED_AHEAD: Final = 120
+"""Blocks this many windows ahead of what can close are kept deflated: a partition that is stuck holds up all the others."""
 SECTION: Final = "windows"
 
 Place = tuple[str, int]
@@ -59,6 +63,14 @@ class _Block:
     header: BlockHeader
     offset: int
     groups: list[Group]
+    packed: bytes = b""
+
+    def pack(self) -> None:
+        if self.groups:
+            self.packed, self.groups = zlib.compress(msgspec.json.encode(self.groups), 1), []
+
+    def unpacked(self) -> list[Group]:
+        return msgspec.json.decode(zlib.decompress(self.packed), type=list[Group]) if self.packed else self.groups
 
 
 @dataclass
@@ -73,42 +85,8 @@ class _CloserState(msgspec.Struct):
     excluded: list[Place]
     links: list[tuple[str, int, _Link]]
     digests: list[tuple[str, int, list[tuple[int, list[str]]]]]
-
-
-def merge_groups(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """Sum groups of the same (app, environment, version); sorted by that key, bins and names sorted.
-
-    >>> g = Group(app="a", environment="e", version="v", n=1, bins={"refusal@1": [(0, 1)]})
-    >>> merge_groups([g, g])[0].bins
-    {'refusal@1': [(0, 2)]}
-    """
-    by_key: dict[tuple[str, str, str], list[Group]] = {}
-    for group in groups:
-        by_key.setdefault((group.app, group.environment, group.version), []).append(group)
-    return tuple(same[0] if len(same) == 1 else _sum(key, same) for key, same in sorted(by_key.items()))
-
-
-def _sum(key: tuple[str, str, str], groups: list[Group]) -> Group:
-    bins: dict[str, dict[int, int]] = {}
-    names: dict[str, dict[str, int]] = {}
-    for group in groups:
-        for metric, pairs in group.bins.items():
-            counts = bins.setdefault(metric, {})
-            for bin_, count in pairs:
-                counts[bin_] = counts.get(bin_, 0) + count
-        for metric, named in group.names.items():
-            labels = names.setdefault(metric, {})
-            for name, count in named:
-                labels[name] = labels.get(name, 0) + count
-    return Group(
-        app=key[0],
-        environment=key[1],
-        version=key[2],
-        n=sum(g.n for g in groups),
-        acts=sum(g.acts for g in groups),
-        bins={metric: sorted(counts.items()) for metric, counts in sorted(bins.items())},
-        names={metric: sorted(labels.items()) for metric, labels in sorted(names.items())},
-    )
+    problems: list[Problem] = []
+    """Those that reading on from `resume_offset` does not meet again."""
 
 
 class WindowCloser:
@@ -129,7 +107,8 @@ class WindowCloser:
         self._partials: dict[tuple[Place, int], _Partial] = {}
         self._waiting: dict[int, dict[Place, _Block]] = {}
         self._order: list[int] = []
-        self._problems: list[Problem] = []
+        self._problems: list[tuple[int, Problem]] = []
+        """Each with the offset from which reading on meets it again; -1 where it never does."""
         self._folded_to: int | None = None
         self._next_offset = 0
         self.set_partitions(partitions)
@@ -165,24 +144,25 @@ class WindowCloser:
         digest = _digest(value if value is not None else codec.encode(summary))
         known = self._digests[place].get(header.window) if place in self._digests else None
         if known is not None:
-            self._compare(header, known[summary.part - 1] if summary.part <= len(known) else None, digest)
+            self._compare(header, known[summary.part - 1] if summary.part <= len(known) else None, digest, offset)
             return
         link = self._links.get(place)
         if link is not None and link.topic_id == header.topic_id and header.window <= link.window:
-            self._problem("old_repetition", header, "a block that is no longer remembered came again")
+            self._problem("old_repetition", header, "a block that is no longer remembered came again", offset)
             return
         partial = self._partials.setdefault((place, header.window), _Partial(offset))
         if summary.part in partial.parts:
-            self._compare(header, partial.parts[summary.part][0], digest)
+            self._compare(header, partial.parts[summary.part][0], digest, offset)
             return
         partial.parts[summary.part] = (digest, summary)
         if len(partial.parts) == summary.parts:
             del self._partials[place, header.window]
             self._complete(place, partial)
 
-    def _compare(self, header: BlockHeader, known: str | None, digest: str) -> None:
+    def _compare(self, header: BlockHeader, known: str | None, digest: str, offset: int) -> None:
         if known != digest:
-            self._problem("unequal_repetition", header, "a block was published twice with different bytes; the first counts")
+            detail = "a block was published twice with different bytes; the first counts"
+            self._problem("unequal_repetition", header, detail, offset)
 
     def _complete(self, place: Place, partial: _Partial) -> None:
         ordered = [partial.parts[part] for part in sorted(partial.parts)]
@@ -191,34 +171,43 @@ class WindowCloser:
         remembered[header.window] = [digest for digest, _ in ordered]
         while len(remembered) > REMEMBERED:
             remembered.popitem(last=False)
-        self._check_chain(place, header)
+        late = self._folded_to is not None and header.window <= self._folded_to
+        self._check_chain(place, header, -1 if late or place not in self._closing else partial.offset)
         link = _Link(header.topic_id, header.window, header.end)
         self._links[place] = link
         if place not in self._closing:
-            self._problem("unknown_partition", header, "the partition is not in the closing set; its block is not folded")
+            self._problem("unknown_partition", header, "the partition is not in the closing set; its block is not folded", -1)
             self._folded_links[place] = link
-        elif self._folded_to is not None and header.window <= self._folded_to:
+        elif late:
             self._folded_links[place] = link
         else:
             groups = [group for _, part in ordered for group in part.groups]
             if header.window not in self._waiting:
                 self._waiting[header.window] = {}
                 heapq.heappush(self._order, header.window)
-            self._waiting[header.window][place] = _Block(header, partial.offset, groups)
+            block = self._waiting[header.window][place] = _Block(header, partial.offset, groups)
+            if self._is_far_ahead(header.window):
+                block.pack()
 
-    def _check_chain(self, place: Place, header: BlockHeader) -> None:
+    def _is_far_ahead(self, window: int) -> bool:
+        if len(self._waiting) <= PACKED_AHEAD:
+            return False
+        frontier = self._frontier()
+        return frontier is None or window > frontier + PACKED_AHEAD * WINDOW_MS
+
+    def _check_chain(self, place: Place, header: BlockHeader, offset: int) -> None:
         link = self._links.get(place)
         if link is None:
             return
         if link.topic_id != header.topic_id:
-            self._problem("recreated", header, f"the topic was re-created: id {link.topic_id} became {header.topic_id}")
+            self._problem("recreated", header, f"the topic was re-created: id {link.topic_id} became {header.topic_id}", offset)
         elif header.start > link.end:
-            self._problem("gap", header, f"offsets {link.end} to {header.start - 1} are in no block")
+            self._problem("gap", header, f"offsets {link.end} to {header.start - 1} are in no block", offset)
         elif header.start < link.end:
-            self._problem("overlap", header, f"offsets {header.start} to {link.end - 1} are in two blocks")
+            self._problem("overlap", header, f"offsets {header.start} to {link.end - 1} are in two blocks", offset)
 
-    def _problem(self, kind: ProblemKind, header: BlockHeader, detail: str) -> None:
-        self._problems.append(Problem(kind, header.topic, header.partition, header.window, detail))
+    def _problem(self, kind: ProblemKind, header: BlockHeader, detail: str, offset: int) -> None:
+        self._problems.append((offset, Problem(kind, header.topic, header.partition, header.window, detail)))
 
     def _frontier(self) -> int | None:
         """The newest window that is closed; None while a partition has given no header at all."""
@@ -245,28 +234,57 @@ class WindowCloser:
         return sum(1 for _ in self._closed_windows())
 
     @property
+    def held(self) -> int:
+        """How many windows cannot close yet, for want of headers."""
+        frontier = self._frontier()
+        return sum(1 for window in self._waiting if frontier is None or window > frontier)
+
+    @property
+    def holding(self) -> list[Place]:
+        """The partitions that the next window to close waits for."""
+        frontier = self._frontier()
+        waited = sorted(self._closing - self._excluded)
+        if frontier is None:
+            return [place for place in waited if place not in self._links]
+        return [place for place in waited if self._links[place].window == frontier]
+
+    @property
     def resume_offset(self) -> int:
         """Where to read summaries from after a restart: the first that is not part of a window given out."""
         blocks = (b.offset for w in self._waiting.values() for b in w.values())
         return min([self._next_offset, *blocks, *(p.offset for p in self._partials.values())])
 
-    def closed(self, *, until: int | None = None, limit: int | None = None) -> list[ClosedWindow]:
-        """The closed windows that were not given out yet, in order: up to window `until`, at most `limit` of them."""
+    def closed(
+        self,
+        *,
+        until: int | None = None,
+        limit: int | None = None,
+        costs: Mapping[int, int] | None = None,
+        most: int | None = None,
+    ) -> list[ClosedWindow]:
+        """The closed windows that were not given out yet, in order: up to window `until`, at most `limit` of them, and none
+        after the one with which their `costs` together reach `most`."""
         frontier = self._frontier()
         out: list[ClosedWindow] = []
         if frontier is None:
             return out
         last = frontier if until is None else min(frontier, until)
+        cost = 0
         while self._order and self._order[0] <= last and (limit is None or len(out) < limit):
             window = heapq.heappop(self._order)
             blocks = self._waiting.pop(window)
             self._pass(blocks)
+            if costs is not None:
+                cost += costs.get(window, 0)
             counted = [blocks[place] for place in sorted(blocks) if place not in self._excluded]
             if counted:
-                groups = merge_groups(group for block in counted for group in block.groups)
-                out.append(ClosedWindow(window, tuple(b.header for b in counted), groups, tuple(self._problems)))
+                groups = merge_groups(group for block in counted for group in block.unpacked())
+                problems = tuple(problem for _, problem in self._problems)
+                out.append(ClosedWindow(window, tuple(b.header for b in counted), groups, problems))
                 self._problems = []
                 self._folded_to = window
+            if most is not None and cost >= most and out:
+                break
         return out
 
     def _pass(self, blocks: dict[Place, _Block]) -> None:
@@ -275,16 +293,17 @@ class WindowCloser:
 
     def section(self) -> StateSection:
         """What must survive a restart, as of the last window given out; reading goes on at `resume_offset`."""
-        folded_to = self._folded_to
+        folded_to, resume = self._folded_to, self.resume_offset
         state = _CloserState(
             folded_to=folded_to,
-            resume_offset=self.resume_offset,
+            resume_offset=resume,
             excluded=sorted(self._excluded),
             links=[(topic, partition, link) for (topic, partition), link in sorted(self._folded_links.items())],
             digests=[
                 (topic, partition, [(w, d) for w, d in known.items() if folded_to is not None and w <= folded_to])
                 for (topic, partition), known in sorted(self._digests.items())
             ],
+            problems=[problem for offset, problem in self._problems if offset < resume],
         )
         data = msgspec.Raw(msgspec.json.encode(state))
         return StateSection(shard=self.shard, section=SECTION, window=folded_to or 0, data=data)
@@ -300,6 +319,7 @@ class WindowCloser:
         closer._links = {(topic, partition): link for topic, partition, link in state.links}
         closer._folded_links = dict(closer._links)
         closer._digests = {(topic, partition): OrderedDict(known) for topic, partition, known in state.digests}
+        closer._problems = [(-1, problem) for problem in state.problems]
         return closer, state.resume_offset
 
 

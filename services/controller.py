@@ -30,6 +30,8 @@ EXIT_FENCED: Final = 75
 EXIT_CRASHED: Final = 1
 STOPPED_AFTER_S: Final = 60.0
 """No block header for so long (wall clock) means that the pipeline has stopped."""
+STUCK_AFTER_S: Final = 60.0
+"""A shard that folds nothing for so long (wall clock) while windows wait for some partitions says that these are stuck."""
 QUIET_S: Final = 6.0
 """After so long without a header the broker is asked whether it is there."""
 
@@ -58,6 +60,9 @@ class Controller:
         self._headers = 0
         self._last_header = self._last_probe = clock()
         self._stopped = False
+        self._moved: dict[ShardRunner, tuple[int | None, float]] = dict.fromkeys(runners, (None, self._last_header))
+        """By shard the last window folded and when it was first seen, by the wall clock."""
+        self._stuck: list[str] = []
 
     def run(self) -> int:
         """The exit code: 0 after a clean stop, EXIT_FENCED, or EXIT_CRASHED when only a new start can help."""
@@ -97,12 +102,33 @@ class Controller:
         if quiet > STOPPED_AFTER_S and not self._stopped:
             log.error("pipeline stopped: no block header for %.0f s; is a processor running?", quiet)
         self._stopped = quiet > STOPPED_AFTER_S
+        stuck = self._stuck_partitions(now)
+        if stuck != self._stuck and stuck:
+            log.error(
+                "windows cannot close: no header of %s for %.0f s; `exclude_partition` takes a partition out",
+                ", ".join(stuck),
+                STUCK_AFTER_S,
+            )
+        self._stuck = stuck
         if self._stopped:
             self._readiness.set_ready(f"pipeline stopped: no block header for more than {STOPPED_AFTER_S:.0f} s")
         elif not all(runner.active for runner in self._runners):
             self._readiness.set_ready("no config has been activated yet (bellbuoy up does it)")
+        elif stuck:
+            self._readiness.set_ready(f"windows cannot close: no header of {', '.join(stuck)} for {STUCK_AFTER_S:.0f} s")
         else:
             self._readiness.set_ready(None)
+
+    def _stuck_partitions(self, now: float) -> list[str]:
+        """Partitions for which shards have waited in vain, while others went on."""
+        stuck: set[str] = set()
+        for runner in self._runners:
+            folded, holding = runner.held_up_by()
+            if not holding or folded != self._moved[runner][0]:
+                self._moved[runner] = (folded, now)
+            elif now - self._moved[runner][1] > STUCK_AFTER_S:
+                stuck.update(holding)
+        return sorted(stuck)
 
     def _patiently(self, step: Callable[[], T]) -> T:
         return patiently(step, self._stop, self._readiness)

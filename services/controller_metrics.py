@@ -17,11 +17,11 @@ class ControllerMetrics:
 
     def __init__(self, telemetry: Telemetry, *, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._clock_ms = clock_ms
-        self._open: dict[str, AlertTransition] = {}
         shard = ("shard",)
         self._windows = telemetry.counter("controller_windows_folded", "windows folded", shard)
         self._rows = telemetry.counter("controller_window_rows", "window rows written", shard)
         self._waiting = telemetry.gauge("controller_lag_windows", "closed windows that are not folded yet", shard)
+        self._held = telemetry.gauge("controller_held_windows", "windows that cannot close for want of headers", shard)
         self._age = telemetry.gauge(
             "controller_folded_age_seconds", "from the end of the last folded window to its commit", shard
         )
@@ -29,7 +29,7 @@ class ControllerMetrics:
         self._commit_seconds = telemetry.histogram("controller_commit_seconds", "duration of a transaction", shard)
         self._fold_seconds = telemetry.histogram("controller_fold_seconds", "duration of a fold", shard)
         self._transitions = telemetry.counter("controller_alert_transitions", "alert transitions", ("state",))
-        self._open_alerts = telemetry.gauge("controller_alerts_open", "alerts not resolved, of those that moved since the start")
+        self._open_alerts = telemetry.gauge("controller_alerts_open", "alerts not resolved", shard)
         self._steps = telemetry.counter("controller_action_steps", "action steps written", ("kind", "state"))
         self._problems = telemetry.counter(
             "controller_chain_problems", "what is wrong with the chain of block headers", ("kind",)
@@ -59,8 +59,12 @@ class ControllerMetrics:
         if shard in self._last_window:
             self._age.labels(str(shard)).set((self._clock_ms() - self._last_window[shard] - WINDOW_MS) / 1000)
 
-    def waiting(self, shard: int, windows: int) -> None:
+    def waiting(self, shard: int, windows: int, held: int) -> None:
         self._waiting.labels(str(shard)).set(windows)
+        self._held.labels(str(shard)).set(held)
+
+    def standing(self, shard: int, open_alerts: int) -> None:
+        self._open_alerts.labels(str(shard)).set(open_alerts)
 
     def unreadable(self, topic: str, code: str) -> None:
         self._unreadable.labels(topic, code).inc()
@@ -68,8 +72,3 @@ class ControllerMetrics:
     def _alert(self, alert: AlertTransition) -> None:
         self._transitions.labels(alert.state).inc()
         log.warning("alert %s on %s of %s: %s: %s", alert.metric, alert.slice, alert.app, alert.state, alert.reason)
-        if alert.state == "resolved":
-            self._open.pop(alert.id, None)
-        else:
-            self._open[alert.id] = alert
-        self._open_alerts.set(len(self._open))

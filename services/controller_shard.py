@@ -15,6 +15,7 @@ from services.controller_output import fold_records, state_records
 from services.controller_recovery import feed_control, feed_summary, newest_closed, recover
 
 STATE_EVERY_MS: Final = 60_000
+HELD_WINDOWS: Final = 12
 _CONTROL: Final = (COMMANDS, ACTIONS, CONFIG)
 
 
@@ -25,7 +26,9 @@ class Observer(Protocol):
 
     def committed(self, shard: int, seconds: float) -> None: ...
 
-    def waiting(self, shard: int, windows: int) -> None: ...
+    def waiting(self, shard: int, windows: int, held: int) -> None: ...
+
+    def standing(self, shard: int, open_alerts: int) -> None: ...
 
     def unreadable(self, topic: str, code: str) -> None: ...
 
@@ -52,17 +55,25 @@ class ShardRunner:
         recovered = recover(self._source, self.number, self._cell_names)
         self._source.follow(recovered.positions)
         self._shard, self._windows_from, self._saved = recovered.shard, recovered.windows_from, recovered.saved
+        self._observer.standing(self.number, recovered.shard.open_alerts)
 
     @property
     def active(self) -> bool:
         """Whether llm.config names a config to work by."""
         return self._shard is not None and bool(self._shard.configs.activations)
 
+    def held_up_by(self) -> tuple[int | None, list[str]]:
+        """The last window folded, and the partitions without which more than a minute of windows cannot close."""
+        shard = self._shard
+        if shard is None or not self.active:
+            return None, []
+        return shard.cut.last_window if shard.cut else None, shard.holding if shard.held > HELD_WINDOWS else []
+
     def cycle(self, timeout: float) -> bool:
         """Read what is new, fold what is closed and commit it; whether anything was."""
         shard = self._running()
         self._take(timeout)
-        self._observer.waiting(self.number, shard.waiting)
+        self._observer.waiting(self.number, shard.waiting, shard.held)
         if not shard.due():
             return False
         end = self._source.ends(SUMMARIES)[SUMMARIES]
@@ -140,5 +151,6 @@ class ShardRunner:
         started = time.monotonic()
         last = self._source.commit(records)
         self._observer.committed(self.number, time.monotonic() - started)
+        self._observer.standing(self.number, shard.open_alerts)
         self._windows_from = last[WINDOWS] + 1
         self._saved = self._saved or save

@@ -7,8 +7,7 @@ their length to M, so they are made up for when the slice is next touched: an ap
 """
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
@@ -18,21 +17,21 @@ import numpy as np
 
 from core.detection.budget import MAX_VERSIONS, STREAM_OF, STREAMS, budget_seconds, slice_weight
 from core.detection.explain import Explanation, explain
+from core.detection.history import History
 from core.detection.reference import Floats, Reference, name_bin
 from core.detection.sr import Layout, SrState, build_layout, hold, step
+from core.groups import merge_groups
 from core.identity import OTHER
-from core.metrics import split_metric_key
-from core.windows import merge_groups
+from core.metrics import WHOLE_APP, split_metric_key
 from schemas.messages import WINDOW_MS, Group, Rules
 
 STEP_EVENTS: Final = 100
 STEP_WINDOWS: Final = 60
 SILENT_WINDOWS: Final = 7 * 86_400_000 // WINDOW_MS
 """After 7 days of monitored time without a record, an app, a version or a metric leaves."""
-HISTORY_MS: Final = 30 * 60_000
-"""How far back records per version are kept, for the choice of a rollback's target."""
-BEFORE_MS: Final = 10 * 60_000
-WHOLE_APP: Final = "all"
+ABSENT_WINDOWS: Final = 3_600_000 // WINDOW_MS
+"""After an hour of windows with traffic of the app and none of a version, the version's alarms are over for want of data: it
+has been rolled back, and should it come back as bad, that is an alarm of its own."""
 Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback"]]
 BANKS: Final[tuple[Bank, ...]] = (("app", "interaction"), ("version", "interaction"), ("version", "feedback"))
 
@@ -78,6 +77,8 @@ class Slice:
     start: int
     events: int = 0
     pending: dict[int, int] = field(default_factory=dict)
+    absent: int = 0
+    """While an alarm is held: windows with traffic of the app since the version's last record."""
 
 
 def slice_name(version: str) -> str:
@@ -110,7 +111,7 @@ class AppMonitor:
         self.seen: dict[str, int] = {}
         """Version or metric key → clock of its last record."""
         self.last_seen = 0
-        self.history: deque[tuple[int, dict[str, int]]] = deque()
+        self.history = History()
         self.slices: dict[tuple[str, Bank], Slice] = {}
         self.layouts: dict[Bank, Layout] = {}
         self._weights: dict[Bank, Floats] = {}
@@ -142,9 +143,7 @@ class AppMonitor:
 
     def observe(self, window: int, clock: int, groups: Sequence[Group], rules: Rules, cell_names: Sequence[str]) -> Judged:
         """Judge one window's groups, as admitted (all of this app, sorted by version)."""
-        self.history.append((window, {group.version: group.n for group in groups if group.n}))
-        while self.history[0][0] < window - HISTORY_MS:
-            self.history.popleft()
+        self.history.add(window, groups)
         for group in groups:
             for bank in self.layouts:
                 if bank[0] == "version":
@@ -153,6 +152,7 @@ class AppMonitor:
                     self._count(WHOLE_APP, 1.0, bank, group, window, clock)
         completed = self._refer(clock, groups, rules)
         judged = self.close_steps(window, clock, rules, cell_names, everything=bool(completed))
+        judged.released += self._release_absent(window, clock, groups)
         if completed:
             replaced = [key for key in self.references if any(_supersedes(new, key) for new in completed)]
             judged.released += self.forget(replaced, window, "a new version of its scorer has its own reference")
@@ -207,12 +207,34 @@ class AppMonitor:
                 threshold = float(thresholds[position])
                 judged.alarms.append(Alarm(layout.keys[position], name, statistic, threshold, explanation))
                 hold(layout, part.state, position)
+                part.absent = 0
             judged.released += [
                 Released(split_metric_key(key)[0], name, "the evidence for the reference's rate is 100 to 1")
                 for key in result.resolved
             ]
             part.pending, part.events, part.start = {}, 0, clock
         return judged
+
+    def _release_absent(self, window: int, clock: int, groups: Sequence[Group]) -> list[Released]:
+        """End the alarms of versions that have had no record for long while the app had."""
+        present = {slice_name(group.version) for group in groups}
+        released = []
+        for (name, bank), part in self.slices.items():
+            if not part.state.holds or name == WHOLE_APP:
+                continue
+            part.absent = 0 if name in present else part.absent + 1
+            if part.absent < ABSENT_WINDOWS or part.events:
+                continue
+            part.state.idle((clock - part.start) * WINDOW_MS / 1000, window // WINDOW_MS + 1)
+            part.start, part.absent = clock, 0
+            for key in sorted(part.state.holds):
+                segment = self.layouts[bank].segment(self.layouts[bank].keys.index(key))
+                part.state.reset(segment, window // WINDOW_MS + 1)
+                released.append(
+                    Released(split_metric_key(key)[0], name, "no data: it had no record in an hour of the app's traffic")
+                )
+            part.state.holds.clear()
+        return released
 
     def _refer(self, clock: int, groups: Sequence[Group], rules: Rules) -> list[str]:
         """Count the window into references that are not complete; keys of those that now are."""
@@ -273,11 +295,12 @@ class AppMonitor:
         keys = [key for key in self.references if metric is None or split_metric_key(key)[0] == metric]
         return self.forget(keys, window, "re-baselined")
 
-    def leave(self, window: int, clock: int) -> list[Released]:
-        """Drop versions and metrics that were silent for 7 days of monitored time."""
-        silent = {key for key, seen in self.seen.items() if clock - seen >= SILENT_WINDOWS}
-        if not silent:
-            return []
+    def silent(self, clock: int) -> set[str]:
+        """Slices and streams without a record for 7 days of monitored time."""
+        return {key for key, seen in self.seen.items() if clock - seen >= SILENT_WINDOWS}
+
+    def leave(self, window: int, silent: Collection[str]) -> list[Released]:
+        """Drop what is silent."""
         reason = "nothing came for 7 days"
         released = []
         for name, bank in [place for place in self.slices if place[0] in silent]:
@@ -288,22 +311,6 @@ class AppMonitor:
             self.seen.pop(key, None)
         metrics = [key for key in self.references if key in silent]
         return released + (self.forget(metrics, window, reason) if metrics else [])
-
-    def busiest_before(self, onset: int, excluded: Iterable[str]) -> str | None:
-        """The version with most records in the 10 minutes before `onset` (or in the oldest 10 that are remembered, if the
-        onset is older), ties by name; None where no other version had any."""
-        if not self.history:
-            return None
-        oldest = self.history[0][0]
-        end = onset if onset > oldest else oldest + BEFORE_MS
-        totals: dict[str, int] = {}
-        for window, records in self.history:
-            if end - BEFORE_MS <= window < end:
-                for version, n in records.items():
-                    totals[version] = totals.get(version, 0) + n
-        for version in (*excluded, OTHER):
-            totals.pop(version, None)
-        return min(totals, key=lambda version: (-totals[version], version), default=None)
 
 
 @lru_cache(1_024)

@@ -1,11 +1,10 @@
 """An app's monitor as JSON and back, exactly: a restored one goes on as if it had never stopped."""
 
-from collections import deque
-
 import msgspec
 import numpy as np
 
 from core.detection.application import AppMonitor, Bank, Slice
+from core.detection.history import History
 from core.detection.reference import Reference
 from core.detection.sr import Hold, SrState
 from core.packing import pack_bytes, unpack_bytes
@@ -20,6 +19,7 @@ class _Slice(msgspec.Struct):
     pending: list[tuple[int, int]]
     arrays: list[str]
     holds: list[tuple[str, int, int, float]]
+    absent: int = 0
 
 
 class _App(msgspec.Struct):
@@ -44,7 +44,7 @@ def dump(monitor: AppMonitor) -> msgspec.Raw:
         next_k=monitor.next_k,
         seen=list(monitor.seen.items()),
         last_seen=monitor.last_seen,
-        history=[(window, list(records.items())) for window, records in monitor.history],
+        history=[(window, list(records.items())) for window, records in monitor.history.windows],
         slices=[
             _Slice(
                 name=name,
@@ -55,6 +55,7 @@ def dump(monitor: AppMonitor) -> msgspec.Raw:
                 pending=list(part.pending.items()),
                 arrays=[pack_bytes(array.tobytes()) for array in part.state.arrays()],
                 holds=[(key, hold.tilt, hold.arm, hold.s) for key, hold in part.state.holds.items()],
+                absent=part.absent,
             )
             for (name, bank), part in monitor.slices.items()
         ],
@@ -71,12 +72,14 @@ def load(data: msgspec.Raw) -> AppMonitor:
     monitor.next_k = state.next_k
     monitor.seen = dict(state.seen)
     monitor.last_seen = state.last_seen
-    monitor.history = deque((window, dict(records)) for window, records in state.history)
+    monitor.history = History((window, dict(records)) for window, records in state.history)
     monitor.lay_out(0)
     for part in state.slices:
         restored = SrState.new(monitor.layouts[part.bank], 0)
         for array, text in zip(restored.arrays(), part.arrays, strict=True):
             array[:] = np.frombuffer(unpack_bytes(text), dtype=array.dtype).reshape(array.shape)
         restored.holds = {key: Hold(tilt, arm, s) for key, tilt, arm, s in part.holds}
-        monitor.slices[part.name, part.bank] = Slice(restored, part.weight, part.start, part.events, dict(part.pending))
+        monitor.slices[part.name, part.bank] = Slice(
+            restored, part.weight, part.start, part.events, dict(part.pending), part.absent
+        )
     return monitor

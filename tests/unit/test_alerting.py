@@ -11,7 +11,8 @@ from schemas.messages import WINDOW_MS, AlertTransition, Command, CommandKind, D
 RULES = Rules(
     rules=(
         PolicyRule(id="refusal", metric="refusal", cooldown_s=600),
-        PolicyRule(id="length", metric="length", pending_s=30, cooldown_s=600, inhibited_by=("refusal",)),
+        PolicyRule(id="topic", metric="topic", cooldown_s=600),
+        PolicyRule(id="length", metric="length", pending_s=30, cooldown_s=600, inhibited_by=("refusal", "topic")),
     )
 )
 START = 1_700_000_000_000
@@ -107,6 +108,56 @@ def test_when_the_explanation_is_over_it_is_pending_again_and_then_fires() -> No
     ]
 
 
+def explanations(desk: Desk) -> list[str]:
+    """What inhibited alerts were said to be explained by, without ids."""
+    return [t.reason.rpartition("; ")[2].rpartition(" (")[0] for t in desk.transitions if t.state == "inhibited"]
+
+
+def test_the_cause_on_the_same_version_explains_an_alert_before_an_older_one_of_the_whole_app() -> None:
+    desk = Desk()
+    desk.at(0, found("topic", "all"))
+    desk.at(5, found("refusal", "version=v2", onset=600))
+    desk.at(10, found("length", "version=v2"))
+    assert explanations(desk) == ["explained by refusal on version=v2"]
+
+
+def test_a_cause_of_the_whole_app_explains_before_one_on_another_version() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal", "version=v3"))
+    desk.at(5, found("topic", "all", onset=600))
+    desk.at(10, found("length", "version=v2"))
+    desk.until(15, 60)
+    assert explanations(desk) == ["explained by topic"]
+
+
+def test_among_causes_of_one_slice_the_rule_says_which_comes_first() -> None:
+    desk = Desk()
+    desk.at(0, found("topic", "version=v2"))
+    desk.at(5, found("refusal", "version=v2", onset=600))
+    desk.at(10, found("length", "version=v2"))
+    assert explanations(desk) == ["explained by refusal on version=v2"]
+
+
+def test_a_pending_alert_waits_for_a_better_explanation_than_one_from_elsewhere() -> None:
+    desk = Desk()
+    desk.at(0, found("topic", "all"))
+    desk.at(5, found("length", "version=v2"))
+    desk.until(10, 20)
+    desk.at(20, found("refusal", "version=v2", onset=600))
+    desk.until(25, 60)
+    assert desk.between(5, 60) == [("length", "pending", False), ("refusal", "firing", True), ("length", "inhibited", False)]
+    assert explanations(desk) == ["explained by refusal on version=v2"]
+
+
+def test_an_explanation_from_elsewhere_holds_when_the_pending_time_is_over() -> None:
+    desk = Desk()
+    desk.at(0, found("topic", "all"))
+    desk.at(5, found("length", "version=v2"))
+    desk.until(10, 60)
+    assert desk.between(5, 35) == [("length", "pending", False)]
+    assert desk.between(35, 60) == [("length", "inhibited", False)]
+
+
 def test_another_app_explains_nothing() -> None:
     desk = Desk()
     desk.at(0, msgspec.structs.replace(found("refusal"), app="else"))
@@ -122,6 +173,32 @@ def test_an_acknowledged_alert_stays_so_until_it_resolves() -> None:
     desk.until(10, 100)
     desk.at(100, released="refusal")
     assert desk.between(5, 105) == [("refusal", "acknowledged", False), ("refusal", "resolved", False)]
+
+
+def test_an_alert_that_is_acknowledged_while_pending_never_pages() -> None:
+    desk = Desk()
+    desk.at(0, found("length"))
+    desk.at(5, command=said("acknowledge", app="desk"))
+    desk.until(10, 100)
+    assert desk.between(5, 100) == [("length", "acknowledged", False)]
+
+
+def test_an_inhibited_alert_that_was_acknowledged_stays_so_when_its_explanation_is_over() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"), found("length"))
+    desk.at(5, command=said("acknowledge", app="desk", arguments={"metric": "length"}))
+    desk.at(10, released="refusal")
+    desk.until(15, 100)
+    assert desk.between(5, 100) == [("length", "acknowledged", False), ("refusal", "resolved", False)]
+
+
+def test_a_silence_does_not_undo_an_acknowledgement() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("acknowledge", app="desk"))
+    desk.at(10, command=said("silence", app="desk", arguments={"seconds": 700}))
+    desk.until(15, 800)
+    assert desk.between(5, 800) == [("refusal", "acknowledged", False)]
 
 
 def test_a_silence_by_app_and_metric_holds_back_the_page_until_it_ends() -> None:

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from bellbuoy.cli.config import changed
-from bellbuoy.configuration import ConfigConflict, Installation, config_records, current_config, ensured
+from bellbuoy.configuration import ConfigConflict, Installation, check_change, config_records, current_config, ensured
 from core.configs import ConfigLog
 from schemas.codec import Record, digest
-from schemas.messages import Activation, Config
+from schemas.messages import Activation, Config, PolicyRule
 from schemas.topics import FEEDBACK, INTERACTIONS
 
 HERE = Installation({"refusal": 1, "topic": 1}, "a" * 64, {INTERACTIONS: 4, FEEDBACK: 2}, 2, {"k": "cHVibGlj"})
@@ -64,6 +64,30 @@ def test_a_cluster_with_other_shards_or_fewer_partitions_is_refused() -> None:
         ensured(first(), Installation(**{**vars(HERE), "shards": 3}))
     with pytest.raises(ConfigConflict, match="fewer partitions"):
         ensured(first(), Installation(**{**vars(HERE), "partitions": {INTERACTIONS: 2, FEEDBACK: 2}}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("false_pages", 0, "budget"),
+        ("per_days", 0.0, "budget"),
+        ("delta", 1.5, "probability"),
+        ("reference_events", 0, "reference_events"),
+        ("rules", (PolicyRule(id="a", metric="error"), PolicyRule(id="a", metric="latency")), "twice"),
+        ("rules", (PolicyRule(id="a", metric="error", ttl_s=-1),), "negative"),
+    ],
+)
+def test_rules_that_nothing_can_be_judged_by_are_refused(field: str, value: object, words: str) -> None:
+    rules = msgspec.structs.replace(first().rules, **{field: value})
+    with pytest.raises(ValueError, match=words):
+        check_change(first(), msgspec.structs.replace(first(), rules=rules))
+
+
+def test_a_persons_config_with_other_shards_or_fewer_partitions_is_refused() -> None:
+    with pytest.raises(ConfigConflict, match="shards never change"):
+        check_change(first(), msgspec.structs.replace(first(), shards=3))
+    with pytest.raises(ConfigConflict, match="fewer partitions"):
+        check_change(first(), msgspec.structs.replace(first(), partitions={INTERACTIONS: 4}))
 
 
 def test_a_mode_is_set_on_the_rules_that_have_an_action_only() -> None:

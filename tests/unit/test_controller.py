@@ -1,5 +1,6 @@
 """The controller on the in-memory log: crashes, fencing, cuts, catch-up, exclusions, growing topics."""
 
+import itertools
 import random
 import threading
 from collections.abc import Sequence
@@ -28,13 +29,17 @@ class Silent:
     def __init__(self) -> None:
         self.unreadables: list[tuple[str, str]] = []
         self.windows = 0
+        self.open_alerts = 0
 
     def folded(self, batch: Batch, output: FoldOutput, seconds: float) -> None:
         self.windows += len(batch.windows)
 
     def committed(self, shard: int, seconds: float) -> None: ...
 
-    def waiting(self, shard: int, windows: int) -> None: ...
+    def waiting(self, shard: int, windows: int, held: int) -> None: ...
+
+    def standing(self, shard: int, open_alerts: int) -> None:
+        self.open_alerts = open_alerts
 
     def unreadable(self, topic: str, code: str) -> None:
         self.unreadables.append((topic, code))
@@ -205,6 +210,20 @@ def test_a_batch_ends_at_its_bounds_and_the_next_one_goes_on_under_the_same_newe
     assert output_of(partitions).decisions() == recomputed_from(partitions)
 
 
+def test_busy_windows_after_a_long_time_off_do_not_share_a_transaction_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("core.shard", "services.controller_shard"):
+        monkeypatch.setattr(f"{module}.MAX_OUTPUT_BYTES", 1)
+    story = Story(SHARD, story_config())
+    partitions = with_config(story)
+    for number in range(30):
+        story.active = number >= 20
+        append(partitions, story.blocks(number))
+    runner, _ = started(partitions)
+    drain(runner)
+    assert [c.windows for c in output_of(partitions).cuts] == [21] + [1] * 9
+    assert output_of(partitions).decisions() == recomputed_from(partitions)
+
+
 def test_twelve_windows_behind_is_not_catching_up() -> None:
     story = Story(SHARD, story_config())
     partitions = with_config(story)
@@ -343,6 +362,30 @@ def test_records_that_cannot_be_read_are_counted_and_passed_over() -> None:
     assert output_of(partitions).cuts[-1].commands_end == 1
 
 
+def test_the_words_of_a_command_are_cut_so_that_no_transition_is_too_large_to_write() -> None:
+    story = Story(SHARD, story_config(), bad_from=40)
+    partitions = with_config(story)
+    runner, _ = started(partitions)
+    for number in range(60):
+        append(partitions, story.blocks(number))
+    drain(runner)
+    said = Command(id="c", kind="acknowledge", actor="e" * 100_000, app=app_of(SHARD), reason="why " * 250_000)
+    append(partitions, [command_out(said, SHARD), *story.blocks(60)])
+    drain(runner)
+    told = output_of(partitions).alerts[-1]
+    assert (told.state, len(told.actor), len(told.reason) < 10_000) == ("acknowledged", 200, True)
+
+
+def test_a_rollback_by_a_person_that_names_no_app_is_said_to_be_impossible() -> None:
+    partitions = with_config(Story(SHARD, story_config()))
+    observer = Silent()
+    runner = ShardRunner(SHARD, MemoryShardLog(partitions), observer)
+    runner.recover()
+    append(partitions, [command_out(Command(id="c", kind="roll_back", actor="eve"), SHARD)])
+    runner.cycle(0)
+    assert observer.unreadables == [(COMMANDS, "invalid")]
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [
@@ -418,6 +461,35 @@ def test_a_broker_that_is_away_is_waited_for_and_said() -> None:
 def test_no_header_for_a_minute_means_that_the_pipeline_has_stopped() -> None:
     _, ready = run_with(None, None, clock=[0.0, 1.0, 62.0])
     assert ready.said == [None, "pipeline stopped: no block header for more than 60 s"]
+
+
+def test_a_partition_without_headers_is_named_when_the_others_have_waited_for_a_minute() -> None:
+    story = Story(SHARD, story_config())
+    partitions = with_config(story)
+    append(partitions, story.blocks(0))
+    stop, ready, at = threading.Event(), Ready(), itertools.count(1)
+
+    class WithOthers(StoppingRunner):
+        def cycle(self, timeout: float) -> bool:
+            append(partitions, story.blocks(next(at), without=[(FEEDBACK, 1)]))
+            return super().cycle(timeout)
+
+    runner = WithOthers(MemoryShardLog(partitions), stop, [None] * 30)
+    times = itertools.count(0.0, 5.0)
+    Controller([runner], ready, stop, clock=lambda: next(times)).run()
+    assert "windows cannot close: no header of llm.feedback/1 for 60 s" in ready.said
+
+
+def test_alerts_that_were_open_before_a_restart_are_counted_after_it() -> None:
+    story = Story(SHARD, story_config(), bad_from=40)
+    partitions = with_config(story)
+    runner, _ = started(partitions)
+    for number in range(60):
+        append(partitions, story.blocks(number))
+        drain(runner)
+    observer = Silent()
+    ShardRunner(SHARD, MemoryShardLog(partitions), observer).recover()
+    assert observer.open_alerts == 1
 
 
 def test_without_a_config_the_controller_is_not_ready() -> None:

@@ -9,6 +9,7 @@ from scipy.stats import binom
 from core.detection.application import AppMonitor, Judged
 from core.detection.budget import STREAM_OF, STREAMS, slice_weight
 from core.detection.explain import explain
+from core.detection.history import BEFORE_MS, Busiest
 from core.detection.reference import Reference, arms, lower_bound, upper_bound
 from core.detection.sr import MAX_EXPONENT, TILTS, Layout, SrState, build_layout, hold, step
 from core.metrics import METRICS
@@ -205,3 +206,23 @@ def test_versions_beyond_fifty_are_judged_together() -> None:
     admitted = monitor.admit(groups, 1)
     assert len(admitted) == 51
     assert next(g.n for g in admitted if g.version == "other") == 10
+
+
+def test_the_busiest_version_is_looked_for_in_the_ten_minutes_before_the_onset() -> None:
+    monitor = AppMonitor("a", "e")
+    for clock in range(1, 241):
+        version, n = ("old", 50) if clock <= 100 else ("new", 20)
+        group = Group(app="a", environment="e", version=version, n=n, bins={"error@1": [(0, n)]})
+        monitor.observe(clock * WINDOW_MS, clock, monitor.admit([group], clock), RULES, ())
+    onset = 230 * WINDOW_MS
+    assert monitor.history.busiest_before(onset, ()) == Busiest("new", onset - BEFORE_MS, onset)
+    assert monitor.history.busiest_before(onset, ["new"]).version is None
+
+
+def test_where_the_onset_is_older_than_what_is_remembered_the_time_that_was_looked_at_is_told() -> None:
+    monitor = AppMonitor("a", "e")
+    for clock in range(1, 601):
+        tell(monitor, clock, clock, errors(10, 1))
+    oldest = (600 - 360) * WINDOW_MS
+    assert monitor.history.busiest_before(100 * WINDOW_MS, ()) == Busiest("v", oldest, oldest + BEFORE_MS)
+    assert monitor.history.busiest_before(300 * WINDOW_MS, ()) == Busiest("v", oldest, 300 * WINDOW_MS)

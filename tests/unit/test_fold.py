@@ -113,6 +113,38 @@ def test_an_alert_resolves_when_the_rate_is_normal_again() -> None:
     assert [a.state for a in it.between(0, 70)] == ["firing", "resolved"]
 
 
+def test_an_alert_stays_open_while_the_whole_app_has_no_traffic() -> None:
+    it = Timeline()
+    random = rng()
+    it.at(windows(random, 40, v1=NORMAL))
+    it.at(windows(random, 10, v1=NORMAL, v2=BAD))
+    it.at([[]] * 8_000)
+    it.at(windows(random, 10, v1=NORMAL, v2=BAD))
+    assert [a.state for a in it.between(0, 8_100)] == ["firing"]
+
+
+def test_an_alert_on_a_version_without_traffic_resolves_after_an_hour_for_want_of_data() -> None:
+    it = Timeline()
+    random = rng()
+    it.at(windows(random, 40, v1=NORMAL))
+    it.at(windows(random, 10, v1=NORMAL, v2=BAD))
+    it.at(windows(random, 800, n=100, v1=NORMAL))
+    last = it.between(50, 850)[-1]
+    assert (last.slice, last.state, (last.window - FIRST) // WINDOW_MS) == ("version=v2", "resolved", 50 + 719)
+    assert "no data" in last.reason
+
+
+def test_a_bad_version_that_comes_back_after_it_was_rolled_back_is_a_new_alert_and_a_new_action() -> None:
+    it = Timeline()
+    random = rng()
+    it.at(windows(random, 40, v1=NORMAL))
+    it.at(windows(random, 10, v1=NORMAL, v2=BAD))
+    it.at(windows(random, 1_500, n=100, v1=NORMAL))
+    it.at(windows(random, 10, v1=NORMAL, v2=BAD))
+    assert [a.slice for a in it.between(1_550, 1_560) if a.paged] == ["version=v2"]
+    assert [(s.kind, s.state) for s in it.actions if s.state == "suggested"] == [("rollback", "suggested")] * 2
+
+
 def test_a_new_version_of_the_scorers_is_no_change() -> None:
     it = Timeline()
     random = rng()
@@ -266,6 +298,16 @@ def test_a_minute_row_comes_once_when_a_later_minute_closes() -> None:
     last = coarse[-1].window + 60_000
     assert sum(r.n for r in coarse) == sum(r.n for r in fine if r.window < last)
     assert sum(sum(r.counts) for r in coarse) == sum(sum(r.counts) for r in fine if r.window < last)
+
+
+def test_a_row_names_at_most_thirty_two_categories_however_many_blocks_brought_others() -> None:
+    it = Timeline()
+    for number in range(13):
+        names = [(f"model-{number}-{n:02}", 2 if n == 7 else 1) for n in range(30)]
+        it.at([[Group(app="a", environment="e", version="v", n=31, names={"response.model@1": names})]])
+    (minute,) = [r for _, out in it.outputs for r in out.rows if r.resolution == 60][:1]
+    assert (len(minute.names), sum(minute.counts)) == (33, 31 * ((minute.window + 60_000 - FIRST) // WINDOW_MS))
+    assert {name for name, count in zip(minute.names, minute.counts, strict=True) if count == 2} >= {"model-0-07", "model-1-07"}
 
 
 def test_rows_of_feedback_count_acts() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from core.alerting import Board
+from core.detection.history import BEFORE_MS, Busiest
 from core.incident import Moment
 from core.policy import Policy, PolicyState
 from schemas.messages import ActionState, ActionStep, Command, CommandKind, Detection, Effect, Mode, PolicyRule, Rules
@@ -19,9 +20,11 @@ class Desk:
 
     mode: Mode = "suggest"
     ttl_s: int = 3_600
+    pending_s: int = 0
     kill_switch: bool = False
     catching_up: bool = False
     busiest: str | None = "v1"
+    forgotten_ms: int = 0
     board: Board = field(default_factory=Board)
     policy: Policy = field(default_factory=Policy)
     steps: list[ActionStep] = field(default_factory=list)
@@ -31,7 +34,15 @@ class Desk:
         rules = Rules(
             kill_switch=self.kill_switch,
             rules=(
-                PolicyRule(id="refusal", metric="refusal", action="rollback", mode=self.mode, cooldown_s=600, ttl_s=self.ttl_s),
+                PolicyRule(
+                    id="refusal",
+                    metric="refusal",
+                    action="rollback",
+                    mode=self.mode,
+                    cooldown_s=600,
+                    ttl_s=self.ttl_s,
+                    pending_s=self.pending_s,
+                ),
                 PolicyRule(id="topic", metric="topic.mix", action="retrain", mode=self.mode, cooldown_s=600, ttl_s=self.ttl_s),
                 PolicyRule(id="error", metric="error"),
             ),
@@ -62,9 +73,9 @@ class Desk:
         self.steps += out
         return out
 
-    def _busiest_before(self, app: str, environment: str, onset: int, excluded: object) -> str | None:
+    def _busiest_before(self, app: str, environment: str, onset: int, excluded: object) -> Busiest:
         self.excluded = list(excluded)  # type: ignore[call-overload] - a sequence of names
-        return self.busiest
+        return Busiest(self.busiest, onset - BEFORE_MS + self.forgotten_ms, onset + self.forgotten_ms)
 
     @property
     def note(self) -> str:
@@ -118,6 +129,13 @@ def test_without_another_version_there_is_no_target_and_it_says_so() -> None:
     (step,) = Desk(busiest=None, mode="auto").at(0, found("refusal"))
     assert step.state == "no_target"
     assert step.reason.startswith("no target")
+
+
+def test_the_evidence_says_when_the_time_before_the_onset_is_no_longer_remembered() -> None:
+    (known,) = Desk().at(0, found("refusal"))
+    (late,) = Desk(forgotten_ms=60_000).at(0, found("refusal"))
+    assert known.evidence[-1] == "v1 had most records in the 10 minutes before 2023-11-14T22:13:20.000Z"
+    assert "from 2023-11-14T22:04:20.000Z to 2023-11-14T22:14:20.000Z (all that is remembered" in late.evidence[-1]
 
 
 def test_a_rate_that_falls_rolls_nothing_back() -> None:
@@ -182,6 +200,13 @@ def test_what_was_started_once_is_never_attempted_again() -> None:
     assert desk.at(10, step=worker(started, "superseded")) == []
 
 
+def test_a_step_of_a_worker_that_does_not_say_who_it_is_counts_all_the_same() -> None:
+    desk = Desk(mode="auto", ttl_s=60)
+    (first,) = desk.at(0, found("refusal"))
+    desk.at(10, step=msgspec.structs.replace(first, state="started", sequence=2))
+    assert desk.at(600) == []
+
+
 def test_approval_makes_a_request_and_names_who_approved() -> None:
     desk = Desk(mode="approve")
     (first,) = desk.at(0, found("refusal"))
@@ -215,6 +240,13 @@ def test_a_kill_switch_command_supersedes_what_has_not_begun_until_it_is_off() -
     assert [s.state for s in desk.at(10, command=said("kill_switch", arguments={"on": True}))] == ["superseded"]
     assert desk.at(20, found("topic.mix", "all")) == []
     assert [s.kind for s in desk.at(30, command=said("kill_switch", arguments={"on": False}))] == ["retrain"]
+
+
+def test_what_is_acknowledged_before_its_pending_time_is_over_asks_for_nothing() -> None:
+    desk = Desk(mode="auto", pending_s=30)
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("acknowledge", app="desk"))
+    assert [desk.at(second) for second in range(10, 100, 5)] == [[]] * 18
 
 
 def test_a_persons_rollback_stands_against_ours() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from core.windows import REMEMBERED, ClosedWindow, WindowCloser, merge_groups
+from core.groups import merge_groups
+from core.windows import PACKED_AHEAD, REMEMBERED, ClosedWindow, WindowCloser
 from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Command, Group, LedgerCounts
 
 TOPIC = "llm.interactions"
@@ -152,6 +153,23 @@ def test_until_and_limit_bound_what_is_given_out() -> None:
     assert (it.behind, it.newest_closed) == (2, 5 * WINDOW_MS)
 
 
+def test_costs_bound_what_is_given_out_before_it_is_taken() -> None:
+    it = closer(*(block(0, n) for n in range(6)), partitions=1)
+    costs = {n * WINDOW_MS: 0 if n == 1 else 4 for n in range(6)}
+    assert [numbers(it.closed(costs=costs, most=8)) for _ in range(3)] == [[0, 1, 2], [3, 4], [5]]
+
+
+def test_a_problem_that_was_met_before_the_state_was_written_is_told_after_a_restart() -> None:
+    blocks = [block(0, 1, group()), block(0, 1, group(refused=2)), block(0, 2, group()), block(0, 3)]
+    first = closer(blocks[0], partitions=1)
+    first.closed()
+    first.add(blocks[1], offset=1)
+    second, offset = WindowCloser.restore({TOPIC: 1}, first.section())
+    for at in range(offset, len(blocks)):
+        second.add(blocks[at], offset=at)
+    assert problems(second.closed()) == ["unequal_repetition"]
+
+
 @pytest.mark.parametrize("stop", range(1, 12))
 def test_a_restored_closer_goes_on_as_if_it_had_never_stopped(stop: int) -> None:
     blocks = [
@@ -167,3 +185,14 @@ def test_a_restored_closer_goes_on_as_if_it_had_never_stopped(stop: int) -> None
         second.add(blocks[at], offset=at)
     together = given + second.closed()
     assert [(w.window, w.headers, w.groups) for w in together] == [(w.window, w.headers, w.groups) for w in whole]
+
+
+def test_what_a_stuck_partition_holds_up_is_kept_deflated_and_folded_all_the_same() -> None:
+    it = closer(block(0, 0), block(1, 0))
+    for number in range(1, 400):
+        it.add(block(0, number, *(group(f"v{n}") for n in range(20))))
+    assert (it.behind, it.held, it.holding) == (1, 399, [(TOPIC, 1)])
+    assert sum(len(b.groups) for w in it._waiting.values() for b in w.values()) <= 20 * (PACKED_AHEAD + 1)
+    for number in range(1, 400):
+        it.add(block(1, number))
+    assert [len(w.groups) for w in it.closed()] == [0] + [20] * 399

@@ -1,0 +1,41 @@
+"""Sums of groups: the counts of one (app, environment, version) over partitions, windows or versions."""
+
+from collections.abc import Iterable
+
+from schemas.messages import Group
+
+
+def merge_groups(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """Sum groups of the same (app, environment, version); sorted by that key, bins and names sorted.
+
+    >>> g = Group(app="a", environment="e", version="v", n=1, bins={"refusal@1": [(0, 1)]})
+    >>> merge_groups([g, g])[0].bins
+    {'refusal@1': [(0, 2)]}
+    """
+    by_key: dict[tuple[str, str, str], list[Group]] = {}
+    for group in groups:
+        by_key.setdefault((group.app, group.environment, group.version), []).append(group)
+    return tuple(same[0] if len(same) == 1 else _sum(key, same) for key, same in sorted(by_key.items()))
+
+
+def _sum(key: tuple[str, str, str], groups: list[Group]) -> Group:
+    bins: dict[str, dict[int, int]] = {}
+    names: dict[str, dict[str, int]] = {}
+    for group in groups:
+        for metric, pairs in group.bins.items():
+            counts = bins.setdefault(metric, {})
+            for bin_, count in pairs:
+                counts[bin_] = counts.get(bin_, 0) + count
+        for metric, named in group.names.items():
+            labels = names.setdefault(metric, {})
+            for name, count in named:
+                labels[name] = labels.get(name, 0) + count
+    return Group(
+        app=key[0],
+        environment=key[1],
+        version=key[2],
+        n=sum(g.n for g in groups),
+        acts=sum(g.acts for g in groups),
+        bins={metric: sorted(counts.items()) for metric, counts in sorted(bins.items())},
+        names={metric: sorted(labels.items()) for metric, labels in sorted(names.items())},
+    )
