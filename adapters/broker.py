@@ -24,9 +24,17 @@ from adapters.settings import Settings
 from schemas.topics import MAX_RECORD_BYTES
 
 HOST: Final = "127.0.0.1"
-_HEAP: Final = ("-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+_HEAP: Final = (
+    "-Xms256m",
+    "-Xmx768m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+)
 _START_TIMEOUT_S: Final = 90.0
 _STOP_TIMEOUT_S: Final = 30.0
+_PORT_TRIES: Final = 3
 
 
 class BrokerFailed(RuntimeError):
@@ -50,6 +58,10 @@ class Broker:
         self.controller_port = 0
 
     @property
+    def _said(self) -> Path:
+        return self.home / "logs" / "kafka.log"
+
+    @property
     def address(self) -> str:
         return f"{HOST}:{self.port}"
 
@@ -58,11 +70,27 @@ class Broker:
         return self.process.pid if self.process is not None else None
 
     def start(self, *, wait_ready: bool = True, avoid_ports: Iterable[int] = ()) -> None:
-        """Fetch, format and configure what is not there yet, start the process, and wait until it answers."""
+        """Fetch, format and configure what is not there yet, start the process, and wait until it answers.
+
+        Somebody may take a port between its choice and its use: then others are tried, unless it has been told around.
+        """
         java = find_java(self._settings.java_runtime, self._settings.java_home)
         ensure_jars(self._settings, java, self._progress)
-        if self.port == 0:
-            self._pick_ports(avoid_ports)
+        tries = 1 if self.port or not wait_ready else _PORT_TRIES
+        for left in reversed(range(tries)):
+            if self.port == 0:
+                self._pick_ports(avoid_ports)
+            said = self._said.stat().st_size if self._said.exists() else 0
+            try:
+                self._start(java, wait_ready)
+                return
+            except BrokerFailed:
+                if left == 0 or not self._port_was_taken(said):
+                    raise
+                avoid_ports = (*avoid_ports, self.port, self.controller_port)
+                self.port = 0
+
+    def _start(self, java: Java, wait_ready: bool) -> None:
         command = prepare(self._settings, java, self.home, self.port, self.controller_port)
         self.process = os_process.spawn(os_process.bound(command), log=self.log)
         if wait_ready:
@@ -103,9 +131,16 @@ class Broker:
         self.home.mkdir(parents=True, exist_ok=True)
         saved.write_text(json.dumps({"port": self.port, "controller_port": self.controller_port}))
 
+    def _port_was_taken(self, since: int) -> bool:
+        """Whether Kafka's own log says so behind byte `since`."""
+        with contextlib.suppress(FileNotFoundError):
+            text = self._said.read_bytes()
+            return b"Address already in use" in (text[since:] if len(text) >= since else text)
+        return False
+
     def _last_words(self) -> str:
         said = []
-        for path in (self.log, self.home / "logs" / "kafka.log"):
+        for path in (self.log, self._said):
             with contextlib.suppress(FileNotFoundError):
                 said += [f"{path}:", *path.read_text(errors="replace").splitlines()[-12:]]
         return "\n".join(said)
@@ -126,10 +161,20 @@ def prepare(settings: Settings, java: Java, home: Path, port: int, controller_po
     return _command(java, classes, home, [*_HEAP, *shared], "kafka.Kafka", str(properties))
 
 
+def cluster_id(drawn: uuid.UUID) -> str:
+    """22 characters of base64. The first is never a dash, which Kafka's tools would take for an option.
+
+    >>> cluster_id(uuid.UUID(int=0xFB << 120))
+    'AwAAAAAAAAAAAAAAAAAAAA'
+    """
+    text = base64.urlsafe_b64encode(drawn.bytes).decode().rstrip("=")
+    return "A" + text[1:] if text.startswith("-") else text
+
+
 def answers(address: str, timeout: float) -> bool:
-    """Whether a broker answers an admin call there."""
+    """Whether a broker answers an admin call there. Quick where nothing listens on a port of this machine."""
     host, _, port = address.rpartition(":")
-    if os_process.port_is_free(host, int(port)):
+    if port.isdigit() and int(port) < 65536 and os_process.port_is_free(host, int(port)):
         return False
     quiet: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
     client = confluent_kafka.admin.AdminClient({"bootstrap.servers": address, **quiet})
@@ -200,8 +245,7 @@ def _format(java: Java, classes: str, home: Path, data: Path, port: int, control
     if data.exists():
         raise BrokerFailed(f"{data} is there but is no formatted Kafka folder (no meta.properties); move it away to start anew")
     properties = _write_properties(home / "format.properties", draft, port, controller_port)
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    arguments = ["format", "--standalone", "-t", cluster, "-c", str(properties)]
+    arguments = ["format", "--standalone", "-t", cluster_id(uuid.uuid4()), "-c", str(properties)]
     command = _command(
         java, classes, home, ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool", *arguments
     )

@@ -11,7 +11,7 @@ from schemas.codec import Outgoing
 
 UNCONFIRMED: Final = "the broker has not confirmed it in time"
 QUEUE_FULL: Final = "the queue to the broker is full"
-_POLL_S: Final = 0.002
+_POLL_S: Final = 0.005
 _IDLE_S: Final = 1.0
 
 

@@ -3,6 +3,7 @@
 The hot path (collector, processor, sink) goes through confluent-kafka, the control path through kafka-python.
 """
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
@@ -22,7 +23,7 @@ from adapters.kafka_admin import (
 )
 from adapters.kafka_producer import HotProducer, OnDelivery, ProduceFailed, Producer, client_log, partition_by_key
 from adapters.settings import Settings
-from schemas.codec import Record
+from schemas.codec import UNREADABLE_HEADERS, Record
 from schemas.topics import MAX_RECORD_BYTES
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "end_offsets",
     "ensure_topics",
     "group_id",
+    "headers_of",
     "hot_consumer",
     "offset_of",
     "partition_by_key",
@@ -51,6 +53,7 @@ TRANSACTION_TIMEOUT_MS: Final = 20_000
 """Below the broker's transaction.max.timeout.ms: an open transaction freezes every read_committed reader for this long."""
 
 SESSION_TIMEOUT_MS: Final = 10_000
+_headers: Final = operator.methodcaller("headers")
 
 
 def hot_consumer(
@@ -136,14 +139,25 @@ def control_producer(settings: Settings, transactional_id: str | None, **extra: 
 
 def to_record(message: ck.Message) -> Record:
     """A confluent message as our Record. A header without a value becomes an empty one."""
-    headers = cast(Sequence[tuple[str, bytes | None]], message.headers() or ())
     return Record(
         offset=offset_of(message),
         timestamp=message.timestamp()[1],
         key=message.key(),
         value=message.value(),
-        headers=[(name, value or b"") for name, value in headers],
+        headers=[(name, value or b"") for name, value in headers_of(message)],
     )
+
+
+def headers_of(message: ck.Message) -> Sequence[tuple[str, bytes]]:
+    """A message's headers as they are, or UNREADABLE_HEADERS.
+
+    Never call `message.headers()`: for a name that is not UTF-8 it returns broken tuples with an error set, which the
+    interpreter's shortcut for such calls overlooks, and crashes.
+    """
+    try:
+        return cast(Sequence[tuple[str, bytes]], _headers(message) or ())
+    except SystemError:
+        return UNREADABLE_HEADERS
 
 
 def offset_of(message: ck.Message) -> int:

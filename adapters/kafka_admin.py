@@ -11,12 +11,17 @@ from adapters.settings import Settings
 from schemas.topics import TOPICS, Topic
 
 _TIMEOUT_S = 15.0
+_KAFKAS_ALPHABET = str.maketrans("+/", "-_")
 _OffsetSpec: Any = confluent_kafka.admin.OffsetSpec  # type: ignore[attr-defined]  # documented, missing from its __all__
 
 
 def group_id(settings: Settings, name: str) -> str:
     """Consumer group or transactional id under the configured prefix."""
     return f"{settings.consumer_group_prefix}-{name}"
+
+
+class NoTopic(KeyError):
+    """The cluster has no such topic; its name is the argument."""
 
 
 class LogOffsets:
@@ -43,10 +48,12 @@ class LogOffsets:
         self._admin = None
 
     def partitions(self, topic: str) -> list[int]:
-        """Partition numbers of a topic; KeyError where there is no such topic."""
+        """Partition numbers of a topic; NoTopic (a KeyError) where there is no such topic."""
         found = self._admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
         if found.error is not None:
-            raise KeyError(f"topic {topic}: {found.error.str()}")
+            if found.error.code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise NoTopic(topic)
+            raise ck.KafkaException(found.error)
         return sorted(found.partitions)
 
     def start(self, topic: str) -> dict[int, int]:
@@ -64,9 +71,9 @@ class LogOffsets:
         }
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """The ids that the broker gave the topics, as its own tools print them (22 characters, base64)."""
+        """The ids that the broker gave the topics, as its own tools print them (22 characters, base64 for URLs)."""
         futures = self._admin.describe_topics(ck.TopicCollection(list(topics)), request_timeout=_TIMEOUT_S)
-        return {topic: str(future.result().topic_id) for topic, future in futures.items()}
+        return {topic: spelled(future.result().topic_id) for topic, future in futures.items()}
 
     def committed(self, group: str, *, timeout_s: float = _TIMEOUT_S) -> dict[tuple[str, int], int]:
         """Committed offsets of a group (its whole name) by (topic, partition)."""
@@ -82,6 +89,15 @@ class LogOffsets:
         wanted = {ck.TopicPartition(topic, partition): spec for partition in self.partitions(topic)}
         futures = self._admin.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
         return {place.partition: int(future.result().offset) for place, future in futures.items()}
+
+
+def spelled(topic_id: ck.Uuid) -> str:
+    """A topic id in Kafka's alphabet. librdkafka's has `/`, which divides the parts of coordinates, and `+`.
+
+    >>> spelled(ck.Uuid(-1, -257))
+    '___________________-_w'
+    """
+    return str(topic_id).translate(_KAFKAS_ALPHABET)
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:

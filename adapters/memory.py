@@ -7,8 +7,10 @@ from typing import Final
 from adapters.kafka import OnDelivery, ProduceFailed, partition_by_key
 from adapters.recorded import RecordedLog
 from schemas.codec import Outgoing, Record
+from schemas.topics import MAX_RECORD_BYTES
 
 _DEFAULT_QUEUE: Final = 100_000
+_TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE: the record is larger than any topic takes"
 
 
 class MemoryLog:
@@ -73,8 +75,14 @@ class MemoryProducer:
         self.broker_away = False
         self._log, self._max_queued = log, max_queued
         self._queued: list[tuple[Outgoing, OnDelivery | None]] = []
+        self._failures: list[str] = []
 
     def produce(self, out: Outgoing, on_delivery: OnDelivery | None = None) -> None:
+        if len(out.value or b"") > MAX_RECORD_BYTES:
+            self._failures.append(f"{out.topic}: {_TOO_LARGE}")
+            if on_delivery is not None:
+                on_delivery(None, _TOO_LARGE)
+            return
         if len(self._queued) >= self._max_queued:
             raise BufferError("the queue is full")
         self._queued.append((out, on_delivery))
@@ -85,6 +93,9 @@ class MemoryProducer:
 
     def flush(self, timeout: float) -> None:
         self.poll()
+        failures, self._failures = self._failures, []
+        if failures:
+            raise ProduceFailed("; ".join(failures))
         if self._queued:
             raise ProduceFailed(f"{len(self._queued)} records were not delivered within {timeout:g} s")
 

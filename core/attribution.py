@@ -32,7 +32,10 @@ class Attributed:
 
 
 def attribute(said: Feedback, keys: Mapping[str, Ed25519PublicKey]) -> Attributed:
-    """By the receipt where it verifies and names this interaction; else by app and version as stated; else to nobody."""
+    """By the receipt where it verifies and names this interaction; else by app and version as stated; else to nobody.
+
+    A receipt wins over what is stated; that the two differ is recorded.
+    """
     error = None
     if said.receipt is not None:
         try:
@@ -42,7 +45,11 @@ def attribute(said: Feedback, keys: Mapping[str, Ed25519PublicKey]) -> Attribute
         else:
             if receipt.interaction_id == said.interaction_id:
                 version = receipt.version if receipt.version is not None else said.version
-                return Attributed("receipt", receipt.app, receipt.environment, version, receipt.turn, receipt.route_epoch)
+                proven = (receipt.app, receipt.environment, version)
+                stated = (said.app, said.environment, said.version)
+                agrees = all(claim in (None, fact) for claim, fact in zip(stated, proven, strict=True))
+                error = None if agrees else "contradicts what is stated"
+                return Attributed("receipt", *proven, receipt.turn, receipt.route_epoch, receipt_error=error)
             error = "names another interaction"
     if said.app is not None and said.version is not None:
         return Attributed("stated", said.app, said.environment or DEFAULT_ENVIRONMENT, said.version, receipt_error=error)

@@ -78,7 +78,7 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey]) -> Receipt:
     try:
         payload, proof = _unb64(body), _unb64(signature)
         said = _decoder.decode(payload)
-    except (binascii.Error, UnicodeEncodeError, ValueError):
+    except (binascii.Error, UnicodeEncodeError, ValueError, RecursionError):
         raise InvalidReceipt("not a receipt") from None
     if not dot:
         raise InvalidReceipt("not a receipt")

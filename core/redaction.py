@@ -47,7 +47,7 @@ class Redactor:
     """Applies rules to texts; `max_bytes` caps each text at a character border."""
 
     def __init__(self, max_bytes: int, rules: Sequence[Rule] = RULES) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._rules = tuple(rules)
         self._patterns = [re2.compile(rule.pattern.encode(), _options()) for rule in rules]
         self._set = re2.Set.SearchSet(_options())
@@ -55,11 +55,13 @@ class Redactor:
             self._set.Add(rule.pattern.encode())
         self._set.Compile()
 
-    def redact(self, text: str) -> Redacted:
-        """The text without what the rules find."""
+    def redact(self, text: str, room: int | None = None) -> Redacted:
+        """The text without what the rules find; `room` bytes where the cap is shared with texts before it."""
         if not text:
             return EMPTY
-        cap = self._max_bytes
+        cap = self.max_bytes if room is None else room
+        if cap <= 0:
+            return Redacted("", (), True)
         data = text[: cap + MARGIN].encode()
         truncated = len(data) > cap
         if truncated:

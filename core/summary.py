@@ -156,11 +156,11 @@ class Tallies:
             n=sum(tally.n for tally in tallies),
             acts=sum(tally.acts for tally in tallies),
             bins={key: sorted(bins[key]) for key in sorted(bins)},
-            names={key: _bounded(names[key]) for key in sorted(names)},
+            names={key: bounded(names[key]) for key in sorted(names)},
         )
 
 
-def _bounded(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+def bounded(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """At most MAX_NAMES labels by count, ties by name, and `other` for the rest; sorted by label."""
     ranked = sorted((label for label in counts if label != OTHER), key=lambda label: (-counts[label], label))
     kept = {label: counts[label] for label in ranked[:MAX_NAMES]}

@@ -39,6 +39,8 @@ TYPE_NAMES: Final[dict[type[m.Message], str]] = {
 }
 MESSAGE_TYPES: Final[dict[str, type[m.Message]]] = {name: type_ for type_, name in TYPE_NAMES.items()}
 TICK_TYPE: Final = TYPE_NAMES[m.Tick].encode()
+UNREADABLE_HEADERS: Final = (("ce_type", b"\xff"),)
+"""Stands for headers of which a name is not UTF-8. Clients differ in what they give of them; nowhere is such a record of a type."""
 
 
 class InvalidMessage(ValueError):
@@ -212,7 +214,9 @@ def rfc3339(ms: int) -> str:
     >>> rfc3339(1_700_000_000_123)
     '2023-11-14T22:13:20.123Z'
     """
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(ms, 1000)  # a float of seconds loses milliseconds from the year 2242 on
+    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_builtins(message: msgspec.Struct) -> Any:

@@ -12,7 +12,7 @@ import confluent_kafka as ck
 import pyarrow as pa
 
 from adapters.clickhouse import Client, connect, patiently
-from adapters.kafka import hot_consumer
+from adapters.kafka import headers_of, hot_consumer
 from adapters.settings import Settings
 from adapters.telemetry import Telemetry, set_up_logging
 from schemas import codec
@@ -27,10 +27,11 @@ CONSUMED: Final = (SCORED, DEADLETTER, SUMMARIES, WINDOWS, ALERTS, ACTIONS)
 BATCH_RECORDS: Final = 6_000
 BATCH_BYTES: Final = 48 * 1024 * 1024
 BATCH_S: Final = 1.0
+_FETCH: Final = {"queued.max.messages.kbytes": 32_768, "fetch.min.bytes": 512 * 1024}
+"""Rows are written once a second: fewer and larger fetches cost less."""
 _KEPT_DIGESTS: Final = 20_000
-_STALE: Final = frozenset(
-    {"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST", "FENCED_INSTANCE_ID"}
-)
+_STALE: Final = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST"})
+"""Why a commit may fail without harm. A fenced consumer is not among these: it never reads again, only a new process does."""
 
 Position = tuple[str, int]
 Offsets = dict[Position, int]
@@ -231,7 +232,10 @@ class SinkProcess:
     def _ends(self) -> Offsets:
         ends = Offsets()
         for topic in ROW_TOPICS:
-            for partition in self._consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            found = self._consumer.list_topics(topic, timeout=10).topics[topic]
+            if found.error is not None:
+                raise ck.KafkaException(found.error)  # without partitions, headers would not wait for their rows
+            for partition in found.partitions:
                 _, end = self._consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=10, cached=False)
                 ends[topic, partition] = end
         return ends
@@ -254,6 +258,7 @@ class SinkProcess:
     def _revoked(self, _: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
         self._batch = Batch()
         self._sink.assigned({})
+        self._telemetry.ready("partitions", False, "no partitions at the moment")
         self._telemetry.event("partitions revoked", count=len(partitions))
 
 
@@ -261,9 +266,9 @@ def _records(messages: Sequence[ck.Message]) -> Iterator[tuple[str, int, codec.R
     for message in messages:
         error = message.error()
         if error is None:
-            record = codec.Record(message.offset(), message.timestamp()[1], None, message.value(), message.headers() or ())  # type: ignore[arg-type]  # of a delivered message
+            record = codec.Record(message.offset(), message.timestamp()[1], None, message.value(), headers_of(message))  # type: ignore[arg-type]  # of a delivered message
             yield message.topic(), message.partition(), record  # type: ignore[misc]
-        elif error.fatal():
+        elif error.fatal() or error.code() == ck.KafkaError._FATAL:
             raise ck.KafkaException(error)
 
 
@@ -283,9 +288,7 @@ def build_sink(settings: Settings, telemetry: Telemetry) -> SinkProcess:
     telemetry.ready("partitions", False, "no partitions yet")
     tables = ClickHouseTables(lambda: connect(settings, timeout_s=120), waits, lambda: telemetry.ready("store", True))
     # While ClickHouse is away nothing is polled, for as long as it takes: heartbeats alone keep the membership.
-    consumer = hot_consumer(
-        settings, "sink", (), extra={"max.poll.interval.ms": 86_400_000, "queued.max.messages.kbytes": 32_768}
-    )
+    consumer = hot_consumer(settings, "sink", (), extra=_FETCH | {"max.poll.interval.ms": 86_400_000})
     return SinkProcess(Sink(tables, on_bad), consumer, telemetry, LedgerWatch(settings, telemetry))
 
 

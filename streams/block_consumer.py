@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, cast
 
+from aiokafka.consumer import fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from schemas.messages import WINDOW_MS
 from streams.block_runner import Chunk
+from streams.lenient_records import LenientRecords
 
 HOOKS: Final = (
     "getmany",
@@ -27,12 +29,19 @@ HOOKS: Final = (
 """Methods of Faust's consumer that are overridden here, or whose code this relies on."""
 
 
+FETCH_MIN_BYTES: Final = 256 * 1024
+FETCH_MAX_WAIT_MS: Final = 250
+"""The broker answers a fetch when so much has come or so long has passed: a chunk costs the same, be it large or small."""
+
+
 class ReadCommittedThread(driver.AIOKafkaConsumerThread):
-    """Reads committed data only; Faust offers that together with its exactly_once alone."""
+    """Reads committed data only, which Faust offers together with its exactly_once alone, and in larger pieces."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        fetcher.MemoryRecords = LenientRecords  # the whole process's: Faust's is its only aiokafka
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
+        consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = FETCH_MIN_BYTES, FETCH_MAX_WAIT_MS
         return consumer
 
 
@@ -52,6 +61,8 @@ class BlockConsumer(driver.Consumer):
         self._seek_again = False
         self._epochs: Counter[TP] = Counter()
         self._numbers: dict[TP, int] = {}
+        self._due: dict[TP, int] = {}
+        """Offset after the last record of the newest chunk."""
         self._committed_starts: dict[TP, int | None] = {}
         self._ends: dict[TP, int] = {}
         self._committed_here: set[TP] = set()
@@ -103,7 +114,7 @@ class BlockConsumer(driver.Consumer):
             if stand is not None:
                 self.app.monitor.track_tp_end_offset(tp, stand[1])
             chunk = await self._chunk(tp, fetched)
-            if seeks != self._seeks or not self.flow_active or self.app.consumer_generation_id != generation:
+            if chunk is None or seeks != self._seeks or not self.flow_active or self.app.consumer_generation_id != generation:
                 self._seek_again = True
                 return
             last = fetched[-1]
@@ -126,10 +137,14 @@ class BlockConsumer(driver.Consumer):
                 ),
             )
 
-    async def _chunk(self, tp: TP, fetched: list[Any]) -> Chunk:
-        number = self._numbers.get(tp, 0)
+    async def _chunk(self, tp: TP, fetched: list[Any]) -> Chunk | None:
+        """The next chunk; None where retention took records between the last one and this: they are no control records."""
+        number, due = self._numbers.get(tp, 0), self._due.get(tp, 0)
+        if number > 0 and fetched[0].offset > due and (await self.earliest_offsets(tp))[tp] > due:
+            return None
         start = await self._start(tp, fetched[0].offset) if number == 0 else None
         self._numbers[tp] = number + 1
+        self._due[tp] = fetched[-1].offset + 1
         newest = max(record.timestamp for record in fetched)
         self.windows[tp] = max(self.windows.get(tp, -1), newest - newest % WINDOW_MS)
         return Chunk(tp.topic, tp.partition, self._epochs[tp], number, fetched, start)

@@ -55,6 +55,9 @@ class Observer(Protocol):
 
     def stepped(self, topic: str, records: int, seconds: float) -> None: ...
 
+    def spent(self, stage: str, seconds: float) -> None:
+        """CPU seconds of this thread: decode, score, encode or produce."""
+
     def closed(self, topic: str, counts: LedgerCounts, dead_reasons: Mapping[str, int]) -> None: ...
 
 
@@ -63,7 +66,21 @@ class Silent:
 
     def stepped(self, topic: str, records: int, seconds: float) -> None: ...
 
+    def spent(self, stage: str, seconds: float) -> None: ...
+
     def closed(self, topic: str, counts: LedgerCounts, dead_reasons: Mapping[str, int]) -> None: ...
+
+
+class _Laps:
+    """CPU seconds of this thread since the last lap, told to the observer stage by stage."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer, self._before = observer, time.thread_time()
+
+    def __call__(self, stage: str) -> None:
+        now = time.thread_time()
+        self._observer.spent(stage, now - self._before)
+        self._before = now
 
 
 @dataclass
@@ -147,10 +164,11 @@ class BlockRunner:
         return state
 
     def _step(self, topic: str, block: OpenBlock, records: Sequence[Record]) -> None:
-        started = time.perf_counter()
-        for out in block.step(records):
+        started, done = time.perf_counter(), _Laps(self._observer)
+        for out in block.step(records, done):
             self._produce(out)
         self._producer.poll()
+        done("produce")
         self._observer.stepped(topic, len(records), time.perf_counter() - started)
 
     def _produce(self, out: Outgoing) -> None:

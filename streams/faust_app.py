@@ -35,6 +35,8 @@ PROCESS: Final = "processor"
 _COMMIT_INTERVAL_S: Final = 1.0
 _MEASURE_EVERY_S: Final = 2.0
 _BUFFERED_CHUNKS: Final = 8
+_LINGER_MS: Final = 50
+"""A window takes 5 s; few large batches cost the broker less than many small ones."""
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 _LOUD_LOGGERS: Final = ("abc", "streams.block_consumer")
 """Faust names the loggers of its services by the module of their class."""
@@ -64,6 +66,8 @@ class Watch:
     def __init__(self, telemetry: Telemetry) -> None:
         self._records = telemetry.counter("processor_records", "Records taken into blocks", ["topic"])
         self._seconds = telemetry.counter("processor_step_seconds", "Time spent on scoring and producing", ["topic"])
+        stages = telemetry.counter("stage_seconds", "CPU seconds of the scoring thread by stage of its work", ["stage"])
+        self._stages = {stage: stages.labels(stage) for stage in ("decode", "score", "encode", "produce")}
         self._blocks = telemetry.counter("processor_blocks", "Blocks closed", ["topic"])
         self._dead = telemetry.counter("processor_dead_letters", "Dead letters", ["topic", "code"])
         self._by_class = telemetry.counter("processor_offsets", "Offsets of closed blocks by ledger class", ["topic", "class"])
@@ -74,6 +78,9 @@ class Watch:
     def stepped(self, topic: str, records: int, seconds: float) -> None:
         self._records.labels(topic).inc(records)
         self._seconds.labels(topic).inc(seconds)
+
+    def spent(self, stage: str, seconds: float) -> None:
+        self._stages[stage].inc(seconds)
 
     def closed(self, topic: str, counts: LedgerCounts, dead_reasons: Mapping[str, int]) -> None:
         self._blocks.labels(topic).inc()
@@ -222,7 +229,7 @@ def main(settings: Settings, careful: bool = False, factory: Callable[[Settings]
             Dependencies(
                 settings=settings,
                 configs=configs,
-                producer=HotProducer(settings),
+                producer=HotProducer(settings, linger_ms=_LINGER_MS),
                 ticks=HotProducer(settings, linger_ms=0),
                 topic_ids=ids,
                 recreated=recreated,

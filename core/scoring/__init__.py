@@ -38,6 +38,9 @@ class ScoredText:
     tool_calls: list[ToolCall]
     documents: list[Document]
     attributes: dict[str, Scalar]
+    error_type: str | None
+    finish_reasons: list[str]
+    user: str | None
     scores: dict[str, Score]
     parts_not_scored: int
     text_truncated: bool
@@ -50,6 +53,7 @@ class ScoredFeedbackText:
     label: str | None
     comment: str | None
     correction: str | None
+    actor: str | None
     attributes: dict[str, Scalar]
     scores: dict[str, Score]
     text_truncated: bool
@@ -102,7 +106,9 @@ class Scoring:
                     raise
                 except Exception:  # noqa: BLE001  # a scorer's exception is its outcome
                     scores.update(_error_scores(scorer, scorer.metrics))
-            results.append(ScoredFeedbackText(text.label, text.comment, text.correction, text.attributes, scores, text.truncated))
+            results.append(
+                ScoredFeedbackText(text.label, text.comment, text.correction, text.actor, text.attributes, scores, text.truncated)
+            )
         return results
 
     def _guarded(self, scorer: Scorer, batch: Batch, numbers: Sequence[int], failed: dict[int, list[str]]) -> list[Scores]:
@@ -130,6 +136,9 @@ def _unscored(read: RedactedInteraction) -> ScoredText:
         tool_calls=read.tool_calls,
         documents=read.documents,
         attributes=read.attributes,
+        error_type=read.error_type,
+        finish_reasons=read.finish_reasons,
+        user=read.user,
         scores={},
         parts_not_scored=read.parts_not_scored,
         text_truncated=read.truncated,

@@ -1,6 +1,7 @@
 """From a raw record to redacted text: which text is the prompt, which the response, and what else may hold any."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,8 @@ from core.redaction import EMPTY, Redacted, Redactor, Span
 from schemas.messages import ChatMessage, ContentPart, Document, Feedback, Interaction, Scalar, ToolCall
 
 _MAX_LABEL: Final = 128
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+_FINISH_REASONS: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "end_turn", "stop_sequence", "max_tokens"))
 _ROLES: Final = frozenset(("user", "assistant", "system", "developer", "tool", "function"))
 _SMALLEST_PERSONAL_NUMBER: Final = 1_000_000
 
@@ -25,6 +28,9 @@ class RedactedInteraction:
     tool_calls: list[ToolCall]
     documents: list[Document]
     attributes: dict[str, Scalar]
+    error_type: str | None
+    finish_reasons: list[str]
+    user: str | None
     parts_not_scored: int
     truncated: bool
 
@@ -36,6 +42,7 @@ class RedactedAct:
     label: str | None
     comment: str | None
     correction: str | None
+    actor: str | None
     attributes: dict[str, Scalar]
     truncated: bool
 
@@ -49,8 +56,8 @@ class _Reader:
         self._redactor = redactor
         self.truncated = False
 
-    def redacted(self, text: str) -> Redacted:
-        result = self._redactor.redact(text)
+    def redacted(self, text: str, room: int | None = None) -> Redacted:
+        result = self._redactor.redact(text, room)
         if result.truncated:
             self.truncated = True
         return result
@@ -70,13 +77,27 @@ class _Reader:
             return ChatMessage(role=role, content=text.text, name=name), text, 0
         parts: list[ContentPart] = []
         texts: list[Redacted] = []
+        room = self._redactor.max_bytes
         for part in message.content:
             if part.type == "text":
-                texts.append(self.redacted(part.text or ""))
+                texts.append(self.redacted(part.text or "", room))
+                room -= len(texts[-1].text.encode())
                 parts.append(ContentPart(text=texts[-1].text))
             else:
-                parts.append(_described(part))
+                parts.append(self._described(part))
         return ChatMessage(role=role, content=parts, name=name), joined(texts), len(parts) - len(texts)
+
+    def _described(self, part: ContentPart) -> ContentPart:
+        """A part that is not text, without its data: type, media type, size and sha256."""
+        size, digest = part.size, part.sha256
+        if digest is not None and not _SHA256.fullmatch(digest):
+            digest = None
+        if part.text is not None:
+            data = part.text.encode()
+            size = len(data) if size is None else size
+            digest = hashlib.sha256(data).hexdigest() if digest is None else digest
+        media_type = part.media_type and self.text(part.media_type.partition(",")[0])[:_MAX_LABEL]
+        return ContentPart(type=self.text(part.type)[:_MAX_LABEL], media_type=media_type, size=size, sha256=digest)
 
     def attributes(self, attributes: dict[str, Scalar]) -> dict[str, Scalar]:
         return {self.text(key): self._value(key, value) for key, value in attributes.items()}
@@ -143,6 +164,9 @@ def redact_interaction(interaction: Interaction, redactor: Redactor) -> Redacted
             for document in interaction.documents
         ],
         attributes=reader.attributes(interaction.attributes) if interaction.attributes else {},
+        error_type=reader.optional(interaction.error_type),
+        finish_reasons=[r if r in _FINISH_REASONS else reader.text(r) for r in interaction.finish_reasons],
+        user=reader.optional(interaction.user),
         parts_not_scored=other_parts + sum(others for _, _, others in asked),
         truncated=reader.truncated,
     )
@@ -155,6 +179,7 @@ def redact_act(act: Feedback, redactor: Redactor) -> RedactedAct:
         label=reader.optional(act.label),
         comment=reader.optional(act.comment),
         correction=reader.optional(act.correction),
+        actor=reader.optional(act.actor),
         attributes=reader.attributes(act.attributes),
         truncated=reader.truncated,
     )
@@ -176,14 +201,3 @@ def _is_plain(interaction: Interaction) -> bool:
         and all(m.role == "user" and m.name is None and isinstance(m.content, str) for m in interaction.input)
         and all(m.role == "assistant" and m.name is None and isinstance(m.content, str) for m in interaction.output)
     )
-
-
-def _described(part: ContentPart) -> ContentPart:
-    """A part that is not text, without its data: type, media type, size and sha256."""
-    size, digest = part.size, part.sha256
-    if part.text is not None:
-        data = part.text.encode()
-        size = len(data) if size is None else size
-        digest = hashlib.sha256(data).hexdigest() if digest is None else digest
-    media_type = part.media_type and part.media_type.partition(",")[0][:_MAX_LABEL]
-    return ContentPart(type=part.type[:_MAX_LABEL], media_type=media_type, size=size, sha256=digest and digest[:64])

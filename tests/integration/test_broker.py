@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from adapters import kafka as k
-from adapters.broker import HOST, Broker, answers
+from adapters import process as os_process
+from adapters.broker import HOST, Broker, BrokerFailed, answers
 from adapters.java import NoJava, find_java
 from adapters.kafka_jars import JarsMissing, class_path, problems, read_lock, verify_jars
 from adapters.settings import Settings
@@ -101,6 +102,32 @@ def test_it_takes_other_ports_when_the_default_ones_are_taken(start_broker: Star
         assert taken not in (broker.port, broker.controller_port)
         assert taken + 1 not in (broker.port, broker.controller_port)
         assert answers(broker.address, 5)
+
+
+def test_it_takes_another_port_when_somebody_was_quicker(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket() as quicker:
+        quicker.bind((HOST, 0))
+        quicker.listen()
+        lost = quicker.getsockname()[1]
+        draws = iter([lost])
+        pick = os_process.pick_port
+        monkeypatch.setattr(os_process, "pick_port", lambda *given: next(draws, None) or pick(*given))
+        broker = start_broker()
+    assert broker.port != lost
+    assert answers(broker.address, 5)
+
+
+def test_a_port_that_was_promised_is_not_exchanged(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    broker.stop()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((HOST, broker.port))
+        other.listen()
+        with pytest.raises(BrokerFailed, match="Address already in use"):
+            broker.start()
 
 
 def test_the_same_data_is_there_when_it_has_to_move_to_other_ports(start_broker: StartBroker, tmp_path: Path) -> None:

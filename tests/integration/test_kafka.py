@@ -65,6 +65,14 @@ def test_topic_ids_are_stable_and_differ(broker: Settings) -> None:
     assert all(len(id_) == 22 for id_ in ids.values())
 
 
+def test_topic_ids_are_spelled_as_the_broker_spells_them(broker: Settings) -> None:
+    on_disk = {
+        file.parent.name.rpartition("-")[0]: file.read_text().partition("topic_id: ")[2].strip()
+        for file in (broker.data_dir / "kafka").rglob("partition.metadata")
+    }
+    assert k.topic_ids(broker, topics.TOPICS) == {topic: on_disk[topic] for topic in topics.TOPICS}
+
+
 def test_the_delivery_callback_gets_the_brokers_append_time(broker: Settings, scratch: str) -> None:
     producer = k.HotProducer(broker)
     stamps: list[int | None] = []

@@ -59,9 +59,9 @@ def published(log: MemoryLog) -> dict[str, Said]:
     return found
 
 
-def recomputed(log: MemoryLog) -> dict[Key, list[Outgoing]]:
+def recomputed(log: MemoryLog, make: MakeScoring = TwinScoring) -> dict[Key, list[Outgoing]]:
     """Every closed block of the log, computed block by block."""
-    configs = configs_of(log)
+    configs = configs_of(log, make)
     out: dict[Key, list[Outgoing]] = defaultdict(list)
     for topic, count in raw_partitions(log).items():
         for partition in range(count):
@@ -79,10 +79,10 @@ def recomputed(log: MemoryLog) -> dict[Key, list[Outgoing]]:
 class Worker:
     """One process: its own runner and producer, and where it stands in each partition since it last sought."""
 
-    def __init__(self, log: MemoryLog, clock_ms: int) -> None:
+    def __init__(self, log: MemoryLog, clock_ms: int, make: MakeScoring) -> None:
         self.log = log
         self.producer = MemoryProducer(log, clock_ms=clock_ms)
-        self.runner = BlockRunner(log.recorded.topic_ids, configs_of(log), self.producer)
+        self.runner = BlockRunner(log.recorded.topic_ids, configs_of(log, make), self.producer)
         self.positions: dict[Key, int] = {}
         self.epochs: dict[Key, int] = defaultdict(int)
         self.numbers: dict[Key, int] = {}
@@ -104,7 +104,7 @@ class Worker:
         return self.runner.process(Chunk(*key, self.epochs[key], number, records, start))
 
 
-def run(log: MemoryLog, seed: int) -> dict[Key, int]:
+def run(log: MemoryLog, seed: int, make: MakeScoring = TwinScoring) -> dict[Key, int]:
     """Read the whole log with restarts, zombies, any fetch sizes, any interleaving; returns what was committed."""
     rng = random.Random(seed)
     keys = [(topic, partition) for topic, count in raw_partitions(log).items() for partition in range(count)]
@@ -112,7 +112,7 @@ def run(log: MemoryLog, seed: int) -> dict[Key, int]:
     fetch = rng.choice([1, 7, 137, 1_024])
 
     def start() -> Worker:
-        worker = Worker(log, clock_ms=rng.randrange(4_000_000_000_000))
+        worker = Worker(log, rng.randrange(4_000_000_000_000), make)
         for key in keys:
             worker.seek(key, committed)
         return worker
@@ -144,9 +144,9 @@ def run(log: MemoryLog, seed: int) -> dict[Key, int]:
     return committed
 
 
-def check_variation(log: MemoryLog, wanted_blocks: dict[Key, list[Outgoing]], seed: int) -> None:
+def check_variation(log: MemoryLog, wanted_blocks: dict[Key, list[Outgoing]], seed: int, make: MakeScoring = TwinScoring) -> None:
     """Read the log in the way that `seed` draws: everything wanted is published, no other summary is, commits are borders."""
-    committed = run(log, seed)
+    committed = run(log, seed, make)
     values = set(published(log).values())
     wanted = {(out.key, out.value, tuple(out.headers)) for outs in wanted_blocks.values() for out in outs}
     assert wanted <= values

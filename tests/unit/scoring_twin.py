@@ -22,6 +22,9 @@ class Text:
     tool_calls: list[Any] = field(default_factory=list)
     documents: list[Any] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
+    error_type: str | None = None
+    finish_reasons: list[str] = field(default_factory=list)
+    user: str | None = None
     scores: dict[str, Score] = field(default_factory=dict)
     parts_not_scored: int = 0
     text_truncated: bool = False
@@ -32,6 +35,7 @@ class Remark:
     label: str | None = None
     comment: str | None = None
     correction: str | None = None
+    actor: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
 
@@ -58,7 +62,15 @@ class TwinScoring:
             "prompt.language": Score(scorer="language@1", label="en" if prompt.isascii() else "other"),
             "response.model": Score(scorer="answer@1", label=said.response_model or "unknown"),
         }
-        return Text(prompt=prompt, response=response, attributes=said.attributes, scores=scores)
+        return Text(
+            prompt=prompt,
+            response=response,
+            attributes=said.attributes,
+            error_type=said.error_type,
+            finish_reasons=said.finish_reasons,
+            user=said.user,
+            scores=scores,
+        )
 
     def feedback(self, batch: Sequence[Feedback]) -> list[Any]:
         return [
@@ -66,6 +78,7 @@ class TwinScoring:
                 label=f.label,
                 comment=f.comment,
                 correction=f.correction,
+                actor=f.actor,
                 attributes=f.attributes,
                 scores={}
                 if f.score is None

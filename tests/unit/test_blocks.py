@@ -197,6 +197,15 @@ def test_a_traceparent_that_is_none_is_dropped() -> None:
     assert codec.header(out.headers, "traceparent") is None
 
 
+@pytest.mark.parametrize("nothing", [None, b""])
+def test_a_header_without_a_value_is_none_however_a_client_spells_that(nothing: bytes | None) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers: list[Any] = [("ce_type", nothing), ("traceparent", nothing)]
+    (out,) = begin(PLACE, W, 0, ACTIVE).step([record(5, chat("a", traceparent=trace), headers=headers)])
+    assert out.topic == SCORED
+    assert codec.header(out.headers, "traceparent") == trace.encode()
+
+
 # --- dead letters ---------------------------------------------------------------------------------------------------
 
 
@@ -346,7 +355,19 @@ def act(**fields: Any) -> Feedback:
 def test_feedback_with_a_receipt_is_attributed_to_what_the_receipt_names() -> None:
     said = scored(act(receipt=_token(), app="liar", version="v9"), place=ACTS)
     assert isinstance(said, ScoredFeedback)
-    assert (said.attribution, said.app, said.version, said.turn, said.receipt_error) == ("receipt", "desk", "v1", 3, None)
+    assert (said.attribution, said.app, said.version, said.turn) == ("receipt", "desk", "v1", 3)
+
+
+@pytest.mark.parametrize("stated", [{"app": "liar"}, {"version": "v9"}, {"environment": "staging"}])
+def test_a_receipt_wins_over_what_contradicts_it_and_that_is_recorded(stated: dict[str, str]) -> None:
+    said = scored(act(receipt=_token(), **stated), place=ACTS)
+    assert (said.attribution, said.app, said.environment, said.version) == ("receipt", "desk", "production", "v1")
+    assert said.receipt_error == "contradicts what is stated"
+
+
+def test_a_receipt_that_says_the_same_as_the_sender_is_no_contradiction() -> None:
+    said = scored(act(receipt=_token(), app="desk", environment="production", version="v1"), place=ACTS)
+    assert (said.attribution, said.receipt_error) == ("receipt", None)
 
 
 def test_feedback_with_app_and_version_is_attributed_as_stated() -> None:

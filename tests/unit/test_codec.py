@@ -224,6 +224,11 @@ def test_a_refusal_names_a_missing_field(value: bytes, field: str) -> None:
     assert (refused.value.field, refused.value.reason) == (field, f"{field.rpartition('.')[2]} is missing")
 
 
+@pytest.mark.parametrize("ms", [0, 999, 1_700_000_000_123, 8_600_000_000_123, 10_413_791_999_998])
+def test_every_millisecond_up_to_the_year_2299_is_written_exactly(ms: int) -> None:
+    assert codec.rfc3339(ms).endswith(f".{ms % 1000:03}Z")
+
+
 def test_ce_type_names_the_message() -> None:
     headers = codec.cloud_headers(m.Tick, id_="x", time_ms=0)
     assert codec.message_type(headers) is m.Tick

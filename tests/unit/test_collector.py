@@ -314,6 +314,15 @@ def test_while_the_broker_is_away_nothing_is_accepted(play: Any) -> None:
     assert "receipt" not in item
 
 
+def test_what_may_still_arrive_says_that_a_retry_counts_twice(play: Any) -> None:
+    async def steps(bench: Bench) -> Any:
+        return (await bench.post([GOOD, LINE])).json()["items"]
+
+    items = play(steps, limits=Limits(delivery=0.01), producer=MemoryProducer(away=True))
+    assert [(item["status"], item.get("retry_counts_twice", False)) for item in items] == [("error", False), ("error", True)]
+    assert all(item["id"] for item in items)
+
+
 def test_once_the_broker_has_been_away_for_a_while_requests_are_refused_unread(play: Any) -> None:
     async def steps(bench: Bench) -> httpx.Response:
         await bench.post([GOOD])

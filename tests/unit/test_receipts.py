@@ -42,6 +42,12 @@ def test_a_changed_payload_proves_nothing() -> None:
         verify(f"{forged}.{signature}", KEYS)
 
 
+def test_a_payload_that_is_nested_too_deeply_proves_nothing() -> None:
+    deep = base64.urlsafe_b64encode(b'{"x":' + b"[" * 3_000).rstrip(b"=").decode()
+    with pytest.raises(InvalidReceipt, match="not a receipt"):
+        verify(f"{deep}.AAAA", KEYS)
+
+
 @given(st.text(max_size=300))
 def test_any_other_text_proves_nothing(text: str) -> None:
     with pytest.raises(InvalidReceipt):

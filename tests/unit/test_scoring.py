@@ -202,6 +202,23 @@ def test_no_original_leaves_through_any_field() -> None:
     assert {reason.rule for reason in result.scores["prompt.pii"].reasons} == {"email"}
 
 
+def test_no_original_leaves_through_a_field_that_should_hold_a_short_name() -> None:
+    secret = "anna.schmidt@example.org"
+    part = ContentPart(type=f"image {secret}", media_type=f"image {secret}", sha256=secret)
+    result = score(
+        Interaction(
+            id="i",
+            app="a",
+            input=[ChatMessage(role="user", content=[part])],
+            error_type=f"no mailbox {secret}",
+            finish_reasons=["stop", secret],
+            user=secret,
+        )
+    )
+    assert secret not in msgspec.json.encode(result).decode()
+    assert (result.error_type, result.finish_reasons, result.user) == ("no mailbox [EMAIL]", ["stop", "[EMAIL]"], "[EMAIL]")
+
+
 def test_no_original_of_feedback_leaves() -> None:
     secret = "anna.schmidt@example.org"
     act = Feedback(
@@ -211,6 +228,7 @@ def test_no_original_of_feedback_leaves() -> None:
         label=secret,
         comment=secret,
         correction=secret,
+        actor=secret,
         attributes={"by": secret, "n": 3},
     )
     (result,) = scoring().feedback([act])
@@ -254,3 +272,11 @@ def test_a_long_message_is_cut_and_said_to_be() -> None:
     result = score(chat("word " * 20_000, "ok"))
     assert result.text_truncated
     assert len(result.prompt.encode()) == 32_768
+
+
+def test_the_parts_of_a_message_share_one_cap() -> None:
+    parts: list[ContentPart] = [ContentPart(text="word " * 4_000), ContentPart(text="wörd " * 4_000), ContentPart(text="more")]
+    result = score(Interaction(id="i", app="a", input=[ChatMessage(role="user", content=parts)]))
+    assert result.text_truncated
+    assert len(result.prompt.encode()) <= 32_768 + 2
+    assert "more" not in result.prompt

@@ -1,16 +1,23 @@
 """The sink's order of writing, on tables that only remember."""
 
+import threading
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import confluent_kafka as ck
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
+from adapters.settings import Settings
+from adapters.telemetry import Telemetry
 from schemas import codec
 from schemas import messages as m
 from schemas.topics import DEADLETTER, SCORED, SUMMARIES, WINDOWS
 from services import sink_rows
-from services.sink import Batch, ClickHouseTables, Sink
+from services.sink import Batch, ClickHouseTables, Sink, SinkProcess
 
 PLACE = {"topic": "llm.interactions", "topic_id": "id", "partition": 0}
 
@@ -193,3 +200,43 @@ def test_an_insert_that_clickhouse_refuses_is_raised() -> None:
     tables = ClickHouseTables(lambda: client, lambda _: None, lambda: None)  # type: ignore[arg-type,return-value]  # a twin
     with pytest.raises(DatabaseError, match="no such column"):
         tables.insert("interactions", pa.table({"a": [1]}))
+
+
+def test_headers_are_not_released_while_the_broker_does_not_tell_the_ends_of_their_rows(tmp_path: Path) -> None:
+    class Forgetful:
+        """A consumer whose broker does not know the topic just now."""
+
+        def list_topics(self, topic: str, timeout: float) -> Any:
+            return SimpleNamespace(topics={topic: SimpleNamespace(error=ck.KafkaError(3), partitions={})})
+
+    process = SinkProcess(make()[0], cast(Any, Forgetful()), Telemetry("sink", Settings(data_dir=tmp_path)))
+    with pytest.raises(ck.KafkaException):
+        process._ends()
+
+
+@pytest.mark.parametrize(("code", "ends"), [("FENCED_INSTANCE_ID", True), ("ILLEGAL_GENERATION", False)])
+def test_a_fenced_consumer_ends_the_process_and_a_stale_one_goes_on(tmp_path: Path, code: str, ends: bool) -> None:
+    class Refused:
+        """A consumer whose commits the group does not take."""
+
+        def commit(self, **_: object) -> None:
+            raise ck.KafkaException(ck.KafkaError(getattr(ck.KafkaError, code)))
+
+    process = SinkProcess(make()[0], cast(Any, Refused()), Telemetry("sink", Settings(data_dir=tmp_path)))
+    if ends:
+        with pytest.raises(ck.KafkaException, match="FENCED_INSTANCE_ID"):
+            process._commit({(SCORED, 0): 1})
+    else:
+        process._commit({(SCORED, 0): 1})
+
+
+def test_a_consumer_that_will_never_read_again_ends_the_process(tmp_path: Path) -> None:
+    class Dead:
+        """A consumer that tells what it once died of."""
+
+        def consume(self, *_: object, **__: object) -> list[Any]:
+            return [SimpleNamespace(error=lambda: ck.KafkaError(ck.KafkaError._FATAL))]
+
+    process = SinkProcess(make()[0], cast(Any, Dead()), Telemetry("sink", Settings(data_dir=tmp_path)))
+    with pytest.raises(ck.KafkaException, match="_FATAL"):
+        process._read(threading.Event())
