@@ -17,6 +17,7 @@ from adapters import clickhouse
 from adapters.corpus import PYARROW, STDLIB, HelpDesk
 from adapters.keys import api_key
 from adapters.settings import Settings
+from bellbuoy.cli.printing import percent, when
 from bellbuoy.ledger import read_ledger, wait_at_rest
 from bellbuoy.story import BAD, CHAMPION, Ask, Event, Phase, Plan, events
 from bellbuoy.traffic import Traffic
@@ -138,16 +139,15 @@ class Demo:
         return [f"no alert {metric} on {slice_} followed by {action} within {ALERT_TIMEOUT_S:.0f} s"]
 
     async def _progress(self, stop: asyncio.Event) -> None:
-        before = 0
+        before, since = 0, time.monotonic()
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 5)
             counts = self._traffic.counts
-            now = counts.interactions + counts.feedback
-            self._say(
-                f"[dim]{counts.interactions:>7,} interactions {counts.feedback:>6,} feedback {(now - before) / 5:>6.0f} events/s[/]"
-            )
-            before = now
+            now, at = counts.interactions + counts.feedback, time.monotonic()
+            rate = (now - before) / max(at - since, 0.1)
+            self._say(f"[dim]{counts.interactions:>7,} interactions {counts.feedback:>6,} feedback {rate:>6.0f} events/s[/]")
+            before, since = now, at
 
     def _tell(self, seen: Seen) -> None:
         match seen.message:
@@ -156,22 +156,23 @@ class Demo:
                     self._tell_firing(alert, seen.append_time)
                 else:
                     said = escape(_last_clause(alert.reason))
-                    self._say(f"[dim]alert {alert.metric} on {escape(alert.slice)}: {alert.state} ({said})[/]")
+                    self._say(f"[dim]alert {alert.metric} on {escape(alert.slice)}: {alert.state}; {said}[/]")
             case ActionStep() as step:
                 target = f" from {step.target.version} to {step.target.to_version}" if step.target.to_version else ""
                 self._say(f"[bold magenta]EVENT {step.kind}{escape(target)}[/]: {step.state} (mode {step.mode})")
                 self._say(f"   because {escape(step.reason)}")
-                self._say(f"   `bellbuoy actions show {step.id}` tells its story")
+                self._say(f"   `bellbuoy actions show {step.id[:8]}` tells its story")
 
     def _tell_firing(self, alert: AlertTransition, append_time: int) -> None:
         delay = self._delay(alert, append_time)
         after = f", {delay[1]:.1f} s and {delay[0]:,} requests after the first changed one" if delay else ""
         self._say(f"[bold red]ALERT {alert.metric}[/] on {escape(alert.slice)}{after}")
         if e := alert.effect:
-            interval = f"95 % interval given that onset {e.low:.1%} to {e.high:.1%}"
-            self._say(f"   {e.before:.1%} before, {e.after:.1%} since {rfc3339(alert.onset)} ({interval})")
+            interval = f"95 % interval given that onset {percent(e.low)} to {percent(e.high)}"
+            self._say(f"   {percent(e.before)} before, {percent(e.after)} since {when(alert.onset)} UTC ({interval})")
         for c in alert.contributions[:4]:
-            self._say(f"   carried by {escape(c.name)}: {c.before:.2%} → {c.after:.2%} ({c.share:.0%} of the evidence)")
+            share = f" ({c.share:.0%} of the evidence)" if c.share >= 0.01 else ""
+            self._say(f"   carried by {escape(c.name)}: {percent(c.before)} → {percent(c.after)}{share}")
 
     def _delay(self, alert: AlertTransition, append_time: int) -> tuple[int, float] | None:
         """Records and seconds from the first changed record's append time to the alert's."""
@@ -249,7 +250,7 @@ class Demo:
 
 def _last_clause(reason: str) -> str:
     """The end of a reason, which says what follows from it; `actions show` and `alerts show` have the whole."""
-    return reason.rstrip(")").rpartition("; ")[2]
+    return reason.rpartition("; ")[2]
 
 
 def ask_from_rows(rows: list[tuple[str, str | None]]) -> Ask:

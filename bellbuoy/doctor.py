@@ -119,10 +119,10 @@ def _kafka(settings: Settings) -> Iterator[Check]:
     addresses = settings.bootstrap_servers()
     if settings.embedded_kafka and settings.stack() is None:
         return
-    if settings.embedded_kafka and not answers(addresses, _NO_BROKER_S):
-        yield Check(
-            "kafka", "problem", f"no broker answers at {addresses}", "see `bellbuoy status` and the logs in its data folder"
-        )
+    if not answers(addresses, _NO_BROKER_S):
+        own = "see `bellbuoy status` and the logs in its data folder"
+        other = "is it there, and may this machine reach it? KAFKA_BOOTSTRAP_SERVERS names it"
+        yield Check("kafka", "problem", f"no broker answers at {addresses}", own if settings.embedded_kafka else other)
         return
     yield from _asked("kafka", "is it there, and may this machine reach it?", lambda: _topics(check_topics(settings), addresses))
 
@@ -157,7 +157,11 @@ def _store(settings: Settings) -> Iterator[Check]:
 def _config(settings: Settings) -> Iterator[Check]:
     if settings.embedded_kafka and settings.stack() is None:
         return
+    from adapters.broker import answers
     from bellbuoy.configuration import current_config, read_configs
+
+    if not answers(settings.bootstrap_servers(), _NO_BROKER_S):
+        return
 
     def ask() -> list[Check]:
         config = current_config(read_configs(settings))

@@ -23,6 +23,7 @@ from adapters.settings import Settings
 from adapters.telemetry import health_file
 from bellbuoy.configuration import ensure_config
 from bellbuoy.prepare import prepare
+from bellbuoy.reach import need_kafka
 from bellbuoy.restarts import Offsets
 from bellbuoy.status import lock_path, status
 from bellbuoy.supervisor import Child, Spec, Supervisor, health, last_lines
@@ -184,6 +185,8 @@ class Stack:
             self._launched.set()
 
     def _launch(self) -> None:
+        if self._broker is None:
+            need_kafka(self.settings)
         prepare(self.settings, self._say)
         self._ports = self._pick_ports()
         if self._broker is not None:

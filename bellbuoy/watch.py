@@ -21,12 +21,49 @@ class Seen:
     append_time: int
 
 
-class Watch:
+class Told:
+    """What was seen of one app, in the order in which it is told."""
+
+    def __init__(self, app: str, on_seen: Callable[[Seen], None]) -> None:
+        self.app, self.seen = app, list[Seen]()
+        self._on_seen = on_seen
+        self._alerts, self._early = set[str](), list[Seen]()
+
+    def take(self, seen: Seen) -> None:
+        """Keep and tell what concerns the app; a step that overtook its alert, which is on another topic, is told after it."""
+        message = seen.message
+        app = message.app if isinstance(message, AlertTransition) else message.target.app
+        if app != self.app:
+            return
+        if isinstance(message, ActionStep) and message.incident not in self._alerts:
+            self._early.append(seen)
+            return
+        self.seen.append(seen)
+        self._on_seen(seen)
+        if isinstance(message, AlertTransition) and message.id not in self._alerts:
+            self._alerts.add(message.id)
+            early, self._early = self._early, []
+            for step in early:
+                self.take(step)
+
+    def fired(self) -> list[tuple[AlertTransition, int]]:
+        """The first firing of each alert, with its append time."""
+        first: dict[str, tuple[AlertTransition, int]] = {}
+        for s in self.seen:
+            if isinstance(s.message, AlertTransition) and s.message.state == "firing":
+                first.setdefault(s.message.id, (s.message, s.append_time))
+        return list(first.values())
+
+    def actions(self) -> dict[str, ActionStep]:
+        """The latest step of each action by id."""
+        return {s.message.id: s.message for s in self.seen if isinstance(s.message, ActionStep)}
+
+
+class Watch(Told):
     """Reads llm.alerts and llm.actions from where they end now; keeps what concerns `app`."""
 
     def __init__(self, settings: Settings, app: str, on_seen: Callable[[Seen], None]) -> None:
-        self.app, self.seen = app, list[Seen]()
-        self._on_seen = on_seen
+        super().__init__(app, on_seen)
         self._consumer = control_consumer(settings)
         places = {(topic, p): offset for topic in (ALERTS, ACTIONS) for p, offset in end_offsets(settings, topic).items()}
         assign(self._consumer, places)
@@ -40,27 +77,8 @@ class Watch:
                     message = read(Record(r.offset, r.timestamp, r.key, r.value, r.headers))
                     if not isinstance(message, AlertTransition | ActionStep):
                         raise InvalidMessage("type", "alerts and actions hold transitions and steps only")
-                    self._take(Seen(message, r.timestamp))
+                    self.take(Seen(message, r.timestamp))
         await asyncio.to_thread(self._consumer.close)
-
-    def _take(self, seen: Seen) -> None:
-        message = seen.message
-        app = message.app if isinstance(message, AlertTransition) else message.target.app
-        if app == self.app:
-            self.seen.append(seen)
-            self._on_seen(seen)
-
-    def fired(self) -> list[tuple[AlertTransition, int]]:
-        """The first firing of each alert, with its append time."""
-        first: dict[str, tuple[AlertTransition, int]] = {}
-        for s in self.seen:
-            if isinstance(s.message, AlertTransition) and s.message.state == "firing":
-                first.setdefault(s.message.id, (s.message, s.append_time))
-        return list(first.values())
-
-    def actions(self) -> dict[str, ActionStep]:
-        """The latest step of each action by id."""
-        return {s.message.id: s.message for s in self.seen if isinstance(s.message, ActionStep)}
 
 
 def assign(consumer: KafkaConsumer, places: dict[tuple[str, int], int]) -> None:

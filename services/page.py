@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from adapters.settings import Settings
 from adapters.telemetry import Telemetry, set_up_logging
 from services.page_data import BUCKET_MS, Status, StatusReader, Store, now_ms, process_states
 
+_SHORT: Final = 36
+"""Bars of the short chart: 3 minutes."""
 PAGES: Final = Path(__file__).parent / "pages"
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -42,7 +45,7 @@ _SECURITY_HEADERS: Final = tuple(
 def build_page(reader: StatusReader, *, host_names: frozenset[str]) -> App:
     """The ASGI application. Requests for a host that is neither in `host_names` nor an IP address are refused."""
     templates = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    templates.filters.update(clock=_clock, percent=_percent, number=_number, per_second=_per_second, bars=_bars)
+    templates.filters.update(clock=_clock, percent=_percent, number=_number, per_second=_per_second, chart=_chart, place=_place)
 
     def render(name: str, status: Status) -> HTMLResponse:
         return HTMLResponse(templates.get_template(name).render(status=status, problems=status.problems()))
@@ -147,24 +150,47 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _per_second(counts: list[int]) -> str:
-    """Events a second over the last two whole buckets (the newest is still filling).
+def _place(app: str, environment: str) -> str:
+    """An app, and its environment where that is not production.
 
-    >>> _per_second([0, 150, 150, 7])
-    '10.0'
+    >>> _place("desk", "production"), _place("desk", "staging")
+    ('desk', 'desk (staging)')
     """
-    whole = counts[-3:-1]
+    return app if environment == "production" else f"{app} ({environment})"
+
+
+def _per_second(counts: list[int]) -> str:
+    """Events a second over 15 s; the newest two buckets are still filling or on their way.
+
+    >>> _per_second([0, 100, 100, 100, 100, 7])
+    '20.0'
+    """
+    whole = counts[-5:-2]
     return f"{sum(whole) * 1000 / (len(whole) * BUCKET_MS):.1f}"
 
 
-def _bars(counts: list[int], height: int = 40) -> list[tuple[int, int, int]]:
-    """(x, y, height) of each bucket's bar, scaled to the largest.
+@dataclass(frozen=True)
+class Chart:
+    """The bars of one app: (x, y, height) in a field `width` wide and `height` high, the newest at the right."""
 
-    >>> _bars([0, 5, 10], 40)
-    [(0, 40, 0), (1, 20, 20), (2, 0, 40)]
+    minutes: int
+    width: int
+    height: int
+    bars: list[tuple[int, int, int]]
+
+
+def _chart(counts: list[int], others: list[list[int]], height: int = 40) -> Chart:
+    """The last 3 minutes in bars of 5 s while no app (`others`) has older traffic, else 15 minutes in bars of 15 s.
+
+    >>> chart = _chart([0] * 178 + [5, 10], [])
+    >>> chart.minutes, chart.width, chart.bars
+    (3, 36, [(34, 20, 20), (35, 0, 40)])
     """
-    top = max([*counts, 1])
-    return [(x, height - round(height * count / top), round(height * count / top)) for x, count in enumerate(counts)]
+    short = not any(any(other[:-_SHORT]) for other in (counts, *others))
+    bars = counts[-_SHORT:] if short else [sum(counts[at : at + 3]) for at in range(0, len(counts), 3)]
+    top = max([*bars, 1])
+    drawn = [(x, height - round(height * count / top), round(height * count / top)) for x, count in enumerate(bars) if count]
+    return Chart(3 if short else 15, len(bars), height, drawn)
 
 
 def main(settings: Settings) -> None:

@@ -13,6 +13,7 @@ import confluent_kafka
 import httpx
 from clickhouse_connect.driver.exceptions import Error as StoreError
 
+from adapters.broker import answers
 from adapters.clickhouse import Client, connect, is_away, rows
 from adapters.kafka_admin import LogOffsets
 from adapters.settings import Settings
@@ -24,7 +25,8 @@ Row = Mapping[str, Any]
 Query = Callable[[str, Mapping[str, Any]], Sequence[Row]]
 
 TRAFFIC_MS: Final = 15 * 60_000
-BUCKET_MS: Final = 15_000
+BUCKET_MS: Final = 5_000
+"""One window: what is younger is not counted yet."""
 BUCKETS: Final = TRAFFIC_MS // BUCKET_MS
 
 
@@ -164,16 +166,27 @@ class Store:
             raise Unavailable("the broker does not answer") from error
 
 
-def process_states(settings: Settings) -> Callable[[], list[dict[str, Any]]]:
-    """Every process with a health file or a place in the stack, asked for its readiness."""
+def process_states(
+    settings: Settings, *, broker_answers: Callable[[str, float], bool] = answers
+) -> Callable[[], list[dict[str, Any]]]:
+    """Every process with a health file or a place in the stack, asked for its readiness; Kafka, which has no file, by a call."""
 
     def read() -> list[dict[str, Any]]:
         found = {path.stem: _told(path.read_text()) for path in sorted(settings.run_dir.glob("*.health"))}
-        names = [str(entry["name"]) for entry in (settings.stack() or {}).get("processes", [])]
-        wanted = list(dict.fromkeys([*names, *found]))
+        supervised = {str(entry["name"]): entry.get("pid") for entry in (settings.stack() or {}).get("processes", [])}
+        wanted = list(dict.fromkeys([*supervised, *found]))
+
+        def state(name: str) -> dict[str, Any]:
+            if name in supervised and supervised[name] is None:
+                return {"ready": False, "reason": "is not running", "pid": None}
+            if name == "broker" and name not in found:
+                address = settings.bootstrap_servers()
+                ready = broker_answers(address, 1.0)
+                return {"ready": ready, "reason": "" if ready else f"does not answer at {address}", "pid": supervised[name]}
+            return _state(found.get(name))
+
         with ThreadPoolExecutor(max_workers=8) as pool:
-            states = pool.map(_state, [found.get(name) for name in wanted])
-            return [{"name": name, **state} for name, state in zip(wanted, states, strict=True)]
+            return [{"name": name, **told} for name, told in zip(wanted, pool.map(state, wanted), strict=True)]
 
     return read
 

@@ -3,15 +3,22 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from adapters.settings import Settings
-from bellbuoy.cli.printing import as_json, fail, print_json, safe, when
+from bellbuoy.cli.printing import as_json, console, fail, harmless, place, print_json, safe, when
 from bellbuoy.control import Entry, NotFound, action_histories, actor, alert_histories, find, new_id, send
+from bellbuoy.reach import need_kafka
 from schemas.messages import ActionStep, AlertTransition, Command
 
-app = typer.Typer(help="List, explain, approve and reject actions.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="""List, explain, approve and reject actions.
+
+    An action (retrain, rollback) is what a rule asks for after an alert. Its mode says what may happen: suggest (it is only
+    shown), approve (it waits for `actions approve`), auto (it may run by itself). `config activate --mode` changes it.
+    """,
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 ActionId = Annotated[str, typer.Argument(help="The action's id, or an unambiguous beginning of it.")]
 Why = Annotated[str, typer.Option("--reason", help="Why, in words; it is kept with the action.")]
@@ -19,39 +26,44 @@ Why = Annotated[str, typer.Option("--reason", help="Why, in words; it is kept wi
 
 @app.command("list")
 def list_actions(json: AsJson = False) -> None:
-    """Every action with its present state, oldest first."""
-    histories = action_histories(Settings())
+    """Every action with its present state, oldest first; times are UTC. `actions show ID` says why."""
+    histories = action_histories(_reached())
     if json:
         print_json([_json(history) for history in histories.values()])
         return
-    table = Table("id", "asked at", "what", "target", "mode", "state", "reason", box=None)
+    if not histories:
+        typer.echo("no action has been asked for")
+        return
+    typer.echo(f"{'STATE':<12}  {'ASKED FOR (UTC)':<19}  ID")
     for history in histories.values():
-        step = history[-1].message
-        table.add_row(
-            step.id[:12], when(history[0].time), step.kind, safe(describe_target(step)), step.mode, step.state, safe(step.reason)
-        )
-    Console().print(table if histories else "no action has been asked for")
+        typer.echo(listed(history))
 
 
 @app.command()
 def show(action: ActionId, json: AsJson = False) -> None:
-    """The story of one action: the alert behind it, and every step with time, actor, reason and evidence."""
-    settings = Settings()
+    """The story of one action: the alert behind it, and every step with time, actor, reason and evidence. Exits 1 for an unknown id.
+
+    \b
+    Example:
+      bellbuoy actions show de0920ba        (the beginning of an id is enough)
+    """
+    settings = _reached()
     history = _find(settings, action)
     alerts = alert_histories(settings).get(history[0].message.incident, [])
     if json:
         print_json(_json(history) | {"alert": [as_json(entry.message) | {"append_time": entry.time} for entry in alerts]})
         return
-    console = Console(highlight=False)
+    out = console()
     first = history[0].message
-    console.print(f"[bold]{first.kind}[/] of {safe(describe_target(first))}  ({first.id})")
+    out.print(f"[bold]{first.kind}[/] of {safe(describe_target(first))}: [bold]{history[-1].message.state}[/]")
+    out.print(f"id {first.id}, because of alert {first.incident}; times are UTC")
     for line in story(history, alerts):
-        console.print(line)
+        out.print(line)
 
 
 @app.command()
 def approve(action: ActionId, reason: Why = "", json: AsJson = False) -> None:
-    """Let a waiting action run."""
+    """Let a waiting action run (mode approve)."""
     _say("approve", action, reason, json=json)
 
 
@@ -62,14 +74,14 @@ def reject(action: ActionId, reason: Why = "", json: AsJson = False) -> None:
 
 
 def _say(kind: Literal["approve", "reject"], action: str, reason: str, *, json: bool) -> None:
-    settings = Settings()
+    settings = _reached()
     step = _find(settings, action)[-1].message
     command = answer(kind, step, id_=new_id(), who=actor(), reason=reason)
     send(settings, command, [step.shard])
     if json:
         print_json(as_json(command))
     else:
-        Console().print(f"{kind} {step.id} is on the log; it counts when the next window closes (about 5 s)")
+        typer.echo(f"{kind} {step.id} is on the log; it counts when the next window closes (about 5 s)")
 
 
 def answer(kind: Literal["approve", "reject"], step: ActionStep, *, id_: str, who: str, reason: str) -> Command:
@@ -86,13 +98,20 @@ def answer(kind: Literal["approve", "reject"], step: ActionStep, *, id_: str, wh
     )
 
 
+def listed(history: list[Entry[ActionStep]]) -> str:
+    """Two lines of `actions list`: state, time and the whole id; then what is asked for."""
+    step = history[-1].message
+    what = f"{step.kind} {describe_target(step)} (mode {step.mode})"
+    return f"{step.state:<12}  {when(history[0].time)}  {step.id}\n{'':<12}  {harmless(what)}"
+
+
 def describe_target(step: ActionStep) -> str:
     """What an action is about, in a few words."""
     target = step.target
-    where = f"{target.app} ({target.environment})"
+    where = place(target.app, target.environment)
     if target.version is None:
         return where
-    return f"{where} {target.version}" + (f" → {target.to_version}" if target.to_version else "")
+    return f"{where}, {target.version}" + (f" → {target.to_version}" if target.to_version else "")
 
 
 def story(history: list[Entry[ActionStep]], alerts: list[Entry[AlertTransition]]) -> list[str]:
@@ -100,12 +119,12 @@ def story(history: list[Entry[ActionStep]], alerts: list[Entry[AlertTransition]]
     lines: list[tuple[int, list[str]]] = []
     for transition in alerts:
         a = transition.message
-        line = f"{when(transition.time)}  alert {safe(a.metric)} on {safe(a.slice)}: [bold]{a.state}[/], by {safe(a.actor)}: {safe(a.reason)}"
+        line = f"{when(transition.time)}  alert [bold]{a.state}[/], by {safe(a.actor)}: {safe(a.reason)}"
         lines.append((transition.time, [line]))
     for entry in history:
         s = entry.message
-        text = [f"{when(entry.time)}  {s.kind} [bold]{s.state}[/] ({s.mode}), by {safe(s.actor)}: {safe(s.reason)}"]
-        text += [f"                       • {safe(sentence)}" for sentence in s.evidence]
+        text = [f"{when(entry.time)}  {s.kind} [bold]{s.state}[/] (mode {s.mode}), by {safe(s.actor)}: {safe(s.reason)}"]
+        text += [f"                       • {safe(sentence)}" for sentence in s.evidence if sentence != s.reason]
         lines.append((entry.time, text))
     return [line for _, text in sorted(lines, key=lambda pair: pair[0]) for line in text]
 
@@ -118,8 +137,14 @@ def _json(history: list[Entry[ActionStep]]) -> dict[str, Any]:
     }
 
 
+def _reached() -> Settings:
+    settings = Settings()
+    need_kafka(settings)
+    return settings
+
+
 def _find(settings: Settings, action: str) -> list[Entry[ActionStep]]:
     try:
         return find(action_histories(settings), action)
     except NotFound as error:
-        raise fail(f"{error} among the actions") from None
+        raise fail(f"{error} among the actions; `bellbuoy actions list` has their ids") from None

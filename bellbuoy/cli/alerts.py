@@ -4,15 +4,23 @@ import re
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from adapters.settings import Settings
-from bellbuoy.cli.printing import as_json, fail, print_json, safe, when
+from bellbuoy.cli.printing import as_json, console, fail, harmless, percent, place, print_json, safe, when
 from bellbuoy.control import Entry, NotFound, action_histories, actor, alert_histories, find, new_id, send
+from bellbuoy.reach import need_kafka
+from core.metrics import WHOLE_APP
 from schemas.messages import AlertTransition, Command, CommandKind, Scalar
 
-app = typer.Typer(help="List, explain, acknowledge and silence alerts.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="""List, explain, acknowledge and silence alerts.
+
+    An alert is pending (seen, not sure yet), firing, acknowledged (somebody looks after it), silenced, inhibited (another alert
+    explains it; nobody is paged) or resolved. Slice: the part of the traffic that it is about, one version or all.
+    """,
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 AlertId = Annotated[str, typer.Argument(help="The alert's id, or an unambiguous beginning of it.")]
 Why = Annotated[str, typer.Option("--reason", help="Why, in words; it is kept with the alert.")]
@@ -25,44 +33,41 @@ def list_alerts(
     every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Every open alert with its present state, oldest first."""
-    histories = {
-        id_: history for id_, history in alert_histories(Settings()).items() if every or history[-1].message.state != "resolved"
-    }
+    """Every open alert with its present state, oldest first; times are UTC. `alerts show ID` says why."""
+    known = alert_histories(_reached())
+    histories = {id_: history for id_, history in known.items() if every or history[-1].message.state != "resolved"}
     if json:
         print_json([_json(history) for history in histories.values()])
         return
-    table = Table("id", "opened at", "app", "metric", "slice", "state", "reason", box=None)
+    if not histories:
+        closed = f"; {len(known)} resolved (--all shows them)" if known else ""
+        typer.echo(f"no alert is open{closed}")
+        return
+    typer.echo(f"{'STATE':<12}  {'OPENED (UTC)':<19}  ID")
     for history in histories.values():
-        alert = history[-1].message
-        where = f"{alert.app} ({alert.environment})"
-        table.add_row(
-            alert.id[:12],
-            when(history[0].time),
-            safe(where),
-            safe(alert.metric),
-            safe(alert.slice),
-            alert.state,
-            safe(alert.reason),
-        )
-    Console().print(table if histories else "no alert is open")
+        typer.echo(listed(history))
 
 
 @app.command()
 def show(alert: AlertId, json: AsJson = False) -> None:
-    """One alert: what moved, by how much, what carries it, every transition, and the actions that followed."""
-    settings = Settings()
+    """One alert: what moved, by how much, what carries it, every transition, and the actions that followed. Exits 1 for an unknown id.
+
+    \b
+    Example:
+      bellbuoy alerts show 60211a0b        (the beginning of an id is enough)
+    """
+    settings = _reached()
     history = _find(settings, alert)
     actions = [h for h in action_histories(settings).values() if h[0].message.incident == history[0].message.id]
     if json:
         print_json(_json(history) | {"actions": [as_json(h[-1].message) for h in actions]})
         return
-    console = Console(highlight=False)
+    out = console()
     for line in story(history):
-        console.print(line)
+        out.print(line)
     for steps in actions:
         step = steps[-1].message
-        console.print(f"→ {step.kind} [bold]{step.state}[/] ({step.mode}), id {step.id}: {safe(step.reason)}")
+        out.print(f"→ {step.kind} [bold]{step.state}[/] (mode {step.mode}): `bellbuoy actions show {step.id}`")
 
 
 @app.command()
@@ -78,7 +83,12 @@ def silence(
     reason: Why = "",
     json: AsJson = False,
 ) -> None:
-    """Page nobody about it for a while."""
+    """Page nobody about it for a while.
+
+    \b
+    Example:
+      bellbuoy alerts silence 60211a0b --for 2h --reason "we are on it"
+    """
     try:
         seconds = parse_duration(duration)
     except ValueError as error:
@@ -120,19 +130,33 @@ def about(kind: CommandKind, alert: AlertTransition, *, id_: str, who: str, reas
     )
 
 
+def listed(history: list[Entry[AlertTransition]]) -> str:
+    """Two lines of `alerts list`: state, time and the whole id; then what moved, where, and by how much."""
+    last = history[-1].message
+    effect = next((e.message.effect for e in reversed(history) if e.message.effect), None)
+    moved = f": {percent(effect.before)} → {percent(effect.after)}" if effect else ""
+    what = f"{last.metric} on {place(last.app, last.environment)}{_of_slice(last)}{moved}"
+    return f"{last.state:<12}  {when(history[0].time)}  {last.id}\n{'':<12}  {harmless(what)}"
+
+
+def _of_slice(alert: AlertTransition) -> str:
+    return "" if alert.slice == WHOLE_APP else f", {alert.slice}"
+
+
 def story(history: list[Entry[AlertTransition]]) -> list[str]:
     """What moved, and the transitions (Rich markup)."""
     last = history[-1].message
     lines = [
-        f"[bold]{safe(last.metric)}[/] on {safe(last.slice)} of {safe(last.app)} ({safe(last.environment)}): [bold]{last.state}[/]  ({last.id})",
-        f"rule {safe(last.rule)}; changed since about {when(last.onset)}",
+        f"[bold]{safe(last.metric)}[/] on {safe(place(last.app, last.environment) + _of_slice(last))}: [bold]{last.state}[/]",
+        f"id {last.id}, rule {safe(last.rule)}; changed since about {when(last.onset)}; times are UTC",
     ]
     told = next((entry.message for entry in reversed(history) if entry.message.effect), None)
     if told and (e := told.effect):
         lines.append(
-            f"{e.before:.2%} before, {e.after:.2%} since (95 % interval given that onset {e.low:.2%} to {e.high:.2%}, {e.events:,} events)"
+            f"{percent(e.before)} before, {percent(e.after)} since "
+            f"(95 % interval given that onset {percent(e.low)} to {percent(e.high)}, {e.events:,} events)"
         )
-        lines += [f"  {c.share:>5.0%} {safe(c.name)}: {c.before:.2%} → {c.after:.2%}" for c in told.contributions]
+        lines += [f"  • {safe(c.name)}: {percent(c.before)} → {percent(c.after)}{_evidence(c.share)}" for c in told.contributions]
     lines += [
         f"{when(entry.time)}  [bold]{entry.message.state}[/]{' (paged)' if entry.message.paged else ''}, "
         f"by {safe(entry.message.actor)}: {safe(entry.message.reason)}"
@@ -141,15 +165,20 @@ def story(history: list[Entry[AlertTransition]]) -> list[str]:
     return lines
 
 
+def _evidence(share: float) -> str:
+    """The share of the evidence, where there is some to speak of."""
+    return f" ({share:.0%} of the evidence)" if share >= 0.01 else ""
+
+
 def _say(kind: CommandKind, alert: str, reason: str, arguments: dict[str, Scalar], *, json: bool) -> None:
-    settings = Settings()
+    settings = _reached()
     transition = _find(settings, alert)[-1].message
     command = about(kind, transition, id_=new_id(), who=actor(), reason=reason, arguments=arguments)
     send(settings, command, [transition.shard])
     if json:
         print_json(as_json(command))
     else:
-        Console().print(f"{kind} {transition.id} is on the log; it counts when the next window closes (about 5 s)")
+        typer.echo(f"{kind} {transition.id} is on the log; it counts when the next window closes (about 5 s)")
 
 
 def _json(history: list[Entry[AlertTransition]]) -> dict[str, Any]:
@@ -159,8 +188,14 @@ def _json(history: list[Entry[AlertTransition]]) -> dict[str, Any]:
     }
 
 
+def _reached() -> Settings:
+    settings = Settings()
+    need_kafka(settings)
+    return settings
+
+
 def _find(settings: Settings, alert: str) -> list[Entry[AlertTransition]]:
     try:
         return find(alert_histories(settings), alert)
     except NotFound as error:
-        raise fail(f"{error} among the alerts") from None
+        raise fail(f"{error} among the alerts; `bellbuoy alerts list --all` has their ids") from None

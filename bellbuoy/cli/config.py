@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from adapters.settings import Settings
-from bellbuoy.cli.printing import as_json, fail, print_json, safe, when
+from bellbuoy.cli.printing import as_json, fail, harmless, print_json, table, when
 from bellbuoy.configuration import (
     Change,
     ConfigConflict,
@@ -20,13 +19,22 @@ from bellbuoy.configuration import (
     read_configs,
 )
 from bellbuoy.control import actor, new_id, send, shards
+from bellbuoy.reach import need_kafka
 from core.configs import ACTIVATION_DELAY_MS, ConfigLog
 from schemas.codec import InvalidMessage, decode
 from schemas.messages import Command, Config, Mode
 
 __all__ = ["active_config", "app", "ensure_config"]
 
-app = typer.Typer(help="Show, change and activate the configuration; the kill switch.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="""Show, change and activate the configuration; the kill switch.
+
+    A config says how text is scored, what is judged and what follows. It is named by its digest (a sha256) and holds from a given
+    moment on, so that every result can be computed again.
+    """,
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -38,28 +46,28 @@ def show(
     json: AsJson = False,
 ) -> None:
     """One config, by default the one that was activated last."""
-    configs = read_configs(Settings())
+    configs = read_configs(_reached())
     config = current_config(configs) if digest is None else _find(configs, digest)
     if config is None:
         raise fail("no config has been activated yet: `bellbuoy up` activates the first one")
     if json:
         print_json(as_json(config))
     else:
-        Console().print_json(data=as_json(config))
+        Console(soft_wrap=True).print_json(data=as_json(config))
 
 
 @app.command("list")
 def list_configs(json: AsJson = False) -> None:
     """Every activation, oldest first."""
-    configs = read_configs(Settings())
+    configs = read_configs(_reached())
     if json:
         print_json([as_json(activation) | {"holds_from": start} for start, activation in configs.activations])
         return
-    table = Table("config", "holds from", "by", "reason", box=None)
-    for start, activation in configs.activations:
-        since = "the beginning" if start is None else when(start)
-        table.add_row(activation.config[:12], since, safe(activation.actor), safe(activation.reason))
-    Console().print(table if configs.activations else "no config has been activated yet")
+    rows = [
+        (a.config[:12], "the beginning" if start is None else when(start), harmless(a.actor), harmless(a.reason))
+        for start, a in configs.activations
+    ]
+    typer.echo(table(("CONFIG", "HOLDS FROM (UTC)", "BY", "REASON"), rows) if rows else "no config has been activated yet")
 
 
 @app.command()
@@ -74,7 +82,14 @@ def activate(
     mode: Annotated[Mode | None, typer.Option(help="What rules with an action may do: suggest, approve or auto.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Make a config from the active one (or FILE) and activate it: it holds from the first window 30 s later."""
+    """Make a config from the active one (or FILE) and activate it: it holds from the first window 30 s later.
+
+    \b
+    Examples:
+      bellbuoy config activate --mode approve --reason "let us decide"
+      bellbuoy config show --json > config.json
+      bellbuoy config activate config.json --reason "other rules"
+    """
     base = _read(file) if file is not None else None
 
     def change(configs: ConfigLog) -> Change | None:
@@ -84,15 +99,13 @@ def activate(
         return Change(changed(base or current, reference_events=reference_events, mode=mode), reason)
 
     try:
-        chosen = change_config(Settings(), change)
+        chosen = change_config(_reached(), change)
     except (ConfigConflict, ValueError) as error:
         raise fail(str(error)) from None
     if json:
         print_json({"config": chosen})
     else:
-        Console().print(
-            f"config {chosen[:12]} is activated; it holds from the first window {ACTIVATION_DELAY_MS // 1000} s from now"
-        )
+        typer.echo(f"config {chosen[:12]} is activated; it holds from the first window {ACTIVATION_DELAY_MS // 1000} s from now")
 
 
 @app.command("kill-switch")
@@ -101,14 +114,19 @@ def kill_switch(
     reason: Annotated[str, typer.Option("--reason", help="Why, in words.")],
     json: AsJson = False,
 ) -> None:
-    """Stop every automatic action at once, for all apps, or allow them again."""
-    settings = Settings()
+    """Stop every automatic action at once, for all apps, or allow them again.
+
+    \b
+    Example:
+      bellbuoy config kill-switch on --reason "incident 42"
+    """
+    settings = _reached()
     command = Command(id=new_id(), kind="kill_switch", actor=actor(), reason=reason, arguments={"on": position == "on"})
     send(settings, command, range(shards(settings)))
     if json:
         print_json(as_json(command))
     else:
-        Console().print(f"kill switch {position} is on the log; it counts when the next window closes (about 5 s)")
+        typer.echo(f"kill switch {position} is on the log; it counts when the next window closes (about 5 s)")
 
 
 def changed(config: Config, *, reference_events: int | None = None, mode: Mode | None = None) -> Config:
@@ -123,6 +141,12 @@ def changed(config: Config, *, reference_events: int | None = None, mode: Mode |
     return msgspec.structs.replace(config, rules=rules)
 
 
+def _reached() -> Settings:
+    settings = Settings()
+    need_kafka(settings)
+    return settings
+
+
 def _read(file: Path) -> Config:
     try:
         return decode(Config, file.read_bytes())
@@ -133,5 +157,5 @@ def _read(file: Path) -> Config:
 def _find(configs: ConfigLog, digest: str) -> Config:
     matches = [config for known, config in configs.configs.items() if known.startswith(digest)]
     if len(matches) != 1:
-        raise fail(f"{digest} is the beginning of {len(matches)} digests")
+        raise fail(f"{digest} is the beginning of {len(matches)} digests; `bellbuoy config list` has them")
     return matches[0]

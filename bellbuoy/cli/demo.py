@@ -4,45 +4,67 @@ import asyncio
 import contextlib
 import random
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from adapters.settings import Settings
+from core.rules import DEFAULT_RULES
+
+if TYPE_CHECKING:
+    from bellbuoy.story import Plan
+
+_START_S: Final = 20.0
+_CHANGES_S: Final = 50.0
+"""From the reference to the end, roughly."""
 
 
 def command(
     seed: Annotated[
-        int | None, typer.Option(help="Draws the moments and sizes of the changes; default: a fresh one, printed.")
+        int | None, typer.Option(help="A number that draws the moments and sizes of the changes; default: a fresh one.")
     ] = None,
     no_shift: Annotated[bool, typer.Option("--no-shift", help="Nobody asks about anything new.")] = False,
     no_bad_version: Annotated[bool, typer.Option("--no-bad-version", help="No bad version is rolled out.")] = False,
     corpus: Annotated[
         Path | None,
-        typer.Option(help="Play your own JSONL (rows with `prompt` and, where there, `response`) instead of the help desk."),
+        typer.Option(help="Your own texts: JSON lines with prompt and, where there, response.", metavar="FILE"),
     ] = None,
-    rate: Annotated[float, typer.Option(min=20, max=5_000, help="Requests a second.")] = 350,
-    exit_: Annotated[bool, typer.Option("--exit", help="Stop everything that this command started when the story ends.")] = False,
+    rate: Annotated[float, typer.Option(min=20, max=5_000, help="Requests a second, 20 to 5000.")] = 350,
+    exit_: Annotated[bool, typer.Option("--exit", help="Stop what this command started when the story ends.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as one JSON line at the end; the story goes to stderr.")
     ] = False,
 ) -> None:
-    """Play a live story on real text and print what happens as it happens.
+    """Play a live story on real text and print what happens as it happens. It takes about a minute and a half.
 
-    Starts the embedded stack unless one is running here. Exits 0 only if every expected alert and action came, no other did, and
-    the ledger is whole. Nothing that it does costs money or leaves this machine.
+    A help desk answers questions about Python; users begin to ask about something new; somebody rolls out a bad version. Starts
+    the stack unless it runs here already, and goes on serving the status page until Ctrl-C. Costs nothing, and nothing leaves this
+    machine.
+
+    Exits 0 only if every expected alert and action came, no other did, and nothing is missing; 1 if not; 130 when it was
+    interrupted. With --corpus, which may hold changes of its own, other alerts are no fault, and nobody asks about anything new.
+
+    \b
+    Examples:
+      bellbuoy demo --seed 7
+      bellbuoy demo --no-shift --no-bad-version       nothing changes: no alert
+      bellbuoy demo --corpus texts.jsonl --rate 100
+      bellbuoy demo --json --exit                     for a program
     """
     from adapters.corpus import PYARROW, corpus_file, help_desk
     from bellbuoy.configuration import active_config
     from bellbuoy.demo import Demo, Script, ask_from_rows, ask_help_desk
     from bellbuoy.story import plan
 
-    console = Console(stderr=json, highlight=False)
+    _listen_to_signals()
+    console = Console(stderr=json, highlight=False, soft_wrap=True)
     settings = Settings()
     drawn = seed if seed is not None else random.SystemRandom().randrange(10_000)
     if corpus:
@@ -50,56 +72,94 @@ def command(
     else:
         desk = help_desk(drawn)
         ask, new_topic = ask_help_desk(desk), PYARROW
-    with running(settings, console) as urls:
-        script = Script(
-            app=next_app(settings),
-            plan=plan(drawn, shift=not no_shift and corpus is None, bad_version=not no_bad_version),
-            ask=ask,
-            rate=rate,
-            reference_events=active_config(settings).rules.reference_events,
-            new_topic=new_topic,
-            strict=corpus is None,
-        )
-        console.print(
-            f"status page [link]{urls['page']}[/]   (seed {drawn}: `bellbuoy demo --seed {drawn}` draws the same story)"
-        )
-        report, problems = asyncio.run(Demo(settings, urls, script, console).run())
-        ledger = report.ledger
-        console.print(
-            f"[bold]ledger[/] received {ledger['received']:,} = stored {ledger['stored']:,} + dead {ledger['dead']:,} "
-            f"+ missing {ledger['missing']:,}; repeated {ledger['repeated']:,}; {report.events_per_second:.0f} events/s"
-        )
-        for problem in problems:
-            console.print(f"[bold red]NOT AS IT SHOULD BE[/] {problem}", markup=True)
-        if not problems:
-            console.print("[bold green]as it should be[/]")
-        if json:
-            typer.echo(msgspec.json.encode(report).decode())
-        if not exit_:
-            console.print(f"the status page stays at [link]{urls['page']}[/]; Ctrl-C stops everything")
-            wait_for_interrupt()
+    drawn_plan = plan(drawn, shift=not no_shift and corpus is None, bad_version=not no_bad_version)
+    console.print(outline(drawn_plan, rate))
+    try:
+        with running(settings, console) as urls:
+            script = Script(
+                app=next_app(settings),
+                plan=drawn_plan,
+                ask=ask,
+                rate=rate,
+                reference_events=active_config(settings).rules.reference_events,
+                new_topic=new_topic,
+                strict=corpus is None,
+            )
+            console.print(f"status page [link]{urls['page']}[/]; --seed {drawn} tells this story again")
+            report, problems = asyncio.run(Demo(settings, urls, script, console).run())
+            ledger = report.ledger
+            console.print(
+                f"[bold]ledger[/] received {ledger['received']:,} = stored {ledger['stored']:,} + dead {ledger['dead']:,} "
+                f"+ missing {ledger['missing']:,}; repeated {ledger['repeated']:,}; {report.events_per_second:.0f} events/s"
+            )
+            for problem in problems:
+                console.print(f"[bold red]NOT AS IT SHOULD BE[/] {escape(problem)}")
+            if not problems:
+                console.print("[bold green]everything is as it should be[/]")
+            if json:
+                typer.echo(msgspec.json.encode(report).decode())
+            if not exit_:
+                console.print(f"\nthe status page stays at [link]{urls['page']}[/]; in another terminal, try")
+                for line in worth_trying(settings, [action.id for action in report.actions]):
+                    console.print(f"  {escape(line)}")
+                console.print("Ctrl-C stops what this command started")
+                wait_for_interrupt()
+    except KeyboardInterrupt:
+        console.print("interrupted before the story's end")
+        raise typer.Exit(130) from None
     raise typer.Exit(1 if problems else 0)
+
+
+def outline(plan: "Plan", rate: float) -> str:
+    """What will happen, and how long it takes."""
+    parts = ["ordinary traffic"]
+    if plan.shift_after is not None:
+        parts.append("users begin to ask about something new (an alert, and an event that asks to retrain)")
+    if plan.bad_version_after is not None:
+        parts.append("a bad version is rolled out (an alert, and an event that asks to roll back)")
+    if len(parts) == 1:
+        parts.append("nothing changes, so nothing may fire")
+    parts.append("the ledger: what was received, stored, missing")
+    seconds = _START_S + DEFAULT_RULES.reference_events / rate + _CHANGES_S
+    return f"the story takes about {round(seconds / 30) / 2:g} minutes: " + "; then ".join(parts)
+
+
+def worth_trying(settings: Settings, actions: Sequence[str]) -> list[str]:
+    """Commands for another terminal, as this one was typed."""
+    program = sys.argv[0] if sys.argv[0].endswith("/bellbuoy") else "bellbuoy"
+    if "data_dir" in settings.model_fields_set:
+        program = f"BELLBUOY_DATA_DIR={settings.data_dir} {program}"
+    why = f"{program} actions show {actions[-1][:8]}" if actions else f"{program} status"
+    return [f"{program} alerts list --all", why, f"{program} ledger --verify"]
+
+
+def _listen_to_signals() -> None:
+    """Ctrl-C and SIGTERM interrupt alike, also where a shell had Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 @contextlib.contextmanager
 def running(settings: Settings, console: Console) -> Iterator[dict[str, str]]:
     """The URLs of the stack that runs here, or of one that is started now and stopped at the end."""
+    from bellbuoy.reach import NotReachable
     from bellbuoy.stack import Stack
 
     if Stack.is_running(settings):
         console.print("using the stack that is already running here")
         found = settings.stack()
         if found is None:
-            raise typer.BadParameter("a stack is just starting or stopping here; try again in a moment")
+            raise NotReachable("a stack is just starting or stopping here; try again in a moment")
         yield found["urls"]
         return
-    console.print("starting Kafka, the ClickHouse engine and every process …")
     stack = Stack(settings, say=console.print)
     try:
         stack.start()
         yield stack.urls()
     finally:
         console.print("stopping every process …")
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sign, signal.SIG_IGN)
         stack.stop()
 
 

@@ -4,13 +4,12 @@ import contextlib
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from adapters import clickhouse
 from adapters.kafka import HotProducer, LogOffsets, read_all
 from adapters.settings import Settings
-from bellbuoy.cli.printing import fail, print_json, safe, when
+from bellbuoy.cli.printing import console, print_json, safe, table, when
+from bellbuoy.reach import need_kafka, need_store
 from core.ledger import Gap, Ledger, ranges
 from schemas.codec import TICK_TYPE, header
 from schemas.topics import COMMANDS
@@ -47,22 +46,35 @@ _OF_PARTITION: Final = (
 )
 
 
+_SHOWN: Final = ("received", "stored", "dead", "missing", "in_flight")
+
+
 def command(
-    verify: Annotated[bool, typer.Option("--verify", help="Name the offsets that miss, and fail when there are any.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Look up and name the offsets that are missing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not open an alert for what is missing.")] = False,
 ) -> None:
-    """Count the store against the log. received = stored + dead + missing, once nothing is in flight."""
+    """Count the rows in ClickHouse against the records on Kafka: received = stored + dead + missing.
+
+    In flight: on Kafka, not accounted for yet (a few seconds). Dead: could not be read, kept in llm.deadletter with the reason.
+    Offset: up to there everything is accounted for. Repeated: stored rows beyond one for each record. What is missing also opens an
+    alert. Exits 1 when anything is missing or contradicts itself.
+
+    \b
+    Examples:
+      bellbuoy ledger
+      bellbuoy ledger --verify        names the offsets of what is missing
+      bellbuoy ledger --json
+    """
     settings = Settings()
-    try:
-        with contextlib.closing(clickhouse.connect(settings)) as client, LogOffsets(settings) as offsets:
-            ledger = read_ledger(client, offsets)
-            absent = {gap.id: _absent(settings, client, gap) for gap in ledger.gaps[:_NAMED]} if verify else {}
-            if not no_report:
-                producer = HotProducer(settings)
-                Reporter(client, producer, producer.partitions(COMMANDS)).report(ledger, whole=True)
-    except clickhouse.UNAVAILABLE as error:
-        raise fail(f"ClickHouse does not answer: {error}") from None
+    need_kafka(settings)
+    need_store(settings)
+    with contextlib.closing(clickhouse.connect(settings)) as client, LogOffsets(settings) as offsets:
+        ledger = read_ledger(client, offsets)
+        absent = {gap.id: _absent(settings, client, gap) for gap in ledger.gaps[:_NAMED]} if verify else {}
+        if not no_report:
+            producer = HotProducer(settings)
+            Reporter(client, producer, producer.partitions(COMMANDS)).report(ledger, whole=True)
     if json:
         print_json(as_json(ledger, absent))
     else:
@@ -123,22 +135,32 @@ def _absent(settings: Settings, client: clickhouse.Client, gap: Gap) -> list[tup
     return ranges(sent - held) if sent else None
 
 
+def partitions(ledger: Ledger) -> str:
+    """One line for each partition, at most 80 columns up to ten million records each."""
+    header = ("topic/partition", *(name.replace("_", " ") for name in _SHOWN), "offset")
+    rows = [
+        (f"{p.topic}/{p.partition}", *(f"{getattr(p, name):,}" for name in _SHOWN), f"{p.frontier:,}") for p in ledger.partitions
+    ]
+    return table(header, rows, right=range(1, len(header)))
+
+
 def _print(ledger: Ledger, absent: dict[str, list[tuple[int, int]] | None]) -> None:
-    console = Console()
-    table = Table("topic", "partition", *_OF_PARTITION[:-2], "frontier", box=None)
-    for p in ledger.partitions:
-        table.add_row(p.topic, str(p.partition), *(f"{getattr(p, name):,}" for name in (*_OF_PARTITION[:-2], "frontier")))
-    console.print(table)
+    typer.echo(partitions(ledger))
+    out = console()
     age = f", the oldest at most {ledger.in_flight_age_s:.1f} s old" if ledger.in_flight_age_s else ""
-    console.print(f"received {ledger.received:,} = stored {ledger.stored:,} + dead {ledger.dead:,} + missing {ledger.missing:,}")
-    console.print(f"in flight {ledger.in_flight:,}{age}; repeated {ledger.repeated:,}; poison {ledger.poison:,}")
+    out.print(f"\nreceived {ledger.received:,} = stored {ledger.stored:,} + dead {ledger.dead:,} + missing {ledger.missing:,}")
+    out.print(f"in flight {ledger.in_flight:,}{age}; repeated {ledger.repeated:,}; poison {ledger.poison:,}")
+    out.print(
+        f"not counted as received: {ledger.tick:,} ticks, {ledger.control:,} transaction markers, "
+        f"{ledger.expired:,} expired, {ledger.deleted:,} deleted"
+    )
     for gap in ledger.gaps:
         what = "no header is stored for" if gap.what == "header" else "rows are missing in"
         at = f", window {when(gap.window)}" if gap.window is not None else ""
-        console.print(
+        out.print(
             f"[red]missing[/] {gap.records:,}: {what} {safe(gap.topic)}/{gap.partition} offsets {gap.start} to before {gap.end}{at}"
         )
         if found := absent.get(gap.id):
-            console.print("   offsets " + ", ".join(f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in found[:50]))
+            out.print("   offsets " + ", ".join(f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in found[:50]))
     for problem in ledger.problems:
-        console.print(f"[red]problem[/] {safe(problem)}")
+        out.print(f"[red]problem[/] {safe(problem)}")

@@ -1,6 +1,7 @@
 """The command line: a table of sub-commands, each imported only when it is used."""
 
 import importlib
+import logging
 import sys
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +11,7 @@ import typer.main
 from typer.core import TyperGroup
 
 STACK: Final = "The stack"
-LOOK: Final = "Look and answer"
+LOOK: Final = "Look and answer (on a running stack)"
 PROCESSES: Final = "One process (what `up` starts; in production each runs alone)"
 
 
@@ -27,22 +28,24 @@ class Entry:
 COMMANDS: Final[dict[str, Entry]] = {
     "up": Entry("bellbuoy.cli.stack", "up", "Start every process and keep them running.", STACK),
     "down": Entry("bellbuoy.cli.stack", "down", "Stop the stack that runs on this data folder.", STACK),
-    "status": Entry("bellbuoy.cli.stack", "status", "Addresses, key file, and how each process is.", STACK),
+    "status": Entry("bellbuoy.cli.stack", "status", "Print addresses, key file, and how each process is.", STACK),
     "demo": Entry("bellbuoy.cli.demo", "command", "Play a live story on real text and watch it being caught.", STACK),
     "setup": Entry("bellbuoy.cli.stack", "setup", "Fetch and build what a first start needs.", STACK),
     "doctor": Entry("bellbuoy.cli.stack", "doctor", "Check this machine and the cluster, and say what to do.", STACK),
-    "ledger": Entry("bellbuoy.cli.ledger", "command", "What was received, stored, dead, missing, in flight.", LOOK),
+    "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
-    "backtest": Entry("bellbuoy.cli.backtest", "command", "Play a recorded log against rules, without side effects.", LOOK),
-    "config": Entry("bellbuoy.cli.config", "app", "Show and activate configs.", LOOK),
-    "topics": Entry("bellbuoy.cli.topics", "app", "Make the topics, and compare a cluster with the registry.", LOOK),
+    "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
+    "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
+    "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
     "migrate": Entry("bellbuoy.cli.migrate", "command", "Bring ClickHouse's tables up to date.", LOOK),
     "broker": Entry("bellbuoy.cli.process", "broker", "The embedded Apache Kafka.", PROCESSES),
     "store": Entry("bellbuoy.cli.process", "store", "The ClickHouse engine behind ClickHouse's HTTP interface.", PROCESSES),
     "processor": Entry("bellbuoy.cli.process", "processor", "Scores every record, block by block.", PROCESSES),
-    "sink": Entry("bellbuoy.cli.process", "sink", "Writes rows, windows, alerts and actions to ClickHouse.", PROCESSES),
-    "controller": Entry("bellbuoy.cli.process", "controller", "Folds windows into alerts and actions.", PROCESSES),
+    "sink": Entry("bellbuoy.cli.process", "sink", "Writes what was scored and decided to ClickHouse.", PROCESSES),
+    "controller": Entry(
+        "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
+    ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
 }
@@ -50,6 +53,10 @@ COMMANDS: Final[dict[str, Entry]] = {
 
 class Lazy(TyperGroup):
     """Help is printed from the table; only the command that is run is imported. (Typer carries a private click: hence Any.)"""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        _flow(self)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
@@ -76,7 +83,16 @@ def load(name: str) -> Any:
         target.command(name, help=function.__doc__ or entry.help)(function)
     command = typer.main.get_command(target)
     command.name = name
+    _flow(command)
     return command
+
+
+def _flow(command: Any) -> None:
+    """Let the paragraphs of a command's help flow to the terminal's width; those that begin with \\b keep their lines."""
+    paragraphs = (command.help or "").split("\n\n")
+    command.help = "\n\n".join(text if text.startswith("\b") else " ".join(text.split()) for text in paragraphs)
+    for inner in getattr(command, "commands", {}).values():
+        _flow(inner)
 
 
 def _nothing() -> None:
@@ -88,34 +104,37 @@ app = typer.Typer(cls=Lazy, no_args_is_help=True, add_completion=False, pretty_e
 
 @app.callback()
 def root() -> None:
-    """Bellbuoy watches LLM applications in production and acts on what it sees.
+    """Bellbuoy watches LLM applications in production and acts on what it sees: prompts, responses and feedback stream through
+    Kafka, every one is scored and stored in ClickHouse, and what changes for the worse raises an alert and asks for an action.
 
-    Settings come from the environment (BELLBUOY_…, KAFKA_BOOTSTRAP_SERVERS); data lies in .bellbuoy/ unless BELLBUOY_DATA_DIR says otherwise.
+    Settings come from the environment. BELLBUOY_DATA_DIR is the data folder (default: .bellbuoy), one stack to a folder;
+    KAFKA_BOOTSTRAP_SERVERS and BELLBUOY_CLICKHOUSE_DSN name servers of yours. Exit codes: 0 well, 1 not well (one sentence on stderr
+    says why), 2 a wrong option, 130 interrupted.
+
+    \b
+    Begin with:
+      bellbuoy demo                 watch a live story (1.5 minutes)
+      bellbuoy up --detach          or start the stack and send your own traffic
+      bellbuoy alerts list          what fires
+      bellbuoy COMMAND --help       examples for each command
     """
 
 
 def main() -> None:
-    """Run, and turn what is a user's matter into one line and exit code 1."""
+    """Run, and turn what is a user's matter into one sentence on stderr and exit code 1.
+
+    A process that crashes leaves its traceback in its log, but for errors whose own text says what to do.
+    """
+    for library in ("clickhouse_connect", "kafka"):
+        logging.getLogger(library).addHandler(logging.NullHandler())  # what fails is raised; a process sets up its own log
     try:
         app(prog_name="bellbuoy")
     except Exception as error:
-        if not _is_plain(error):
+        from bellbuoy.cli.errors import explain, told_by_itself
+
+        named = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+        said = told_by_itself(error) if named is not None and named.panel == PROCESSES else explain(error)
+        if said is None:
             raise
-        typer.echo(f"bellbuoy: {error}", err=True)
+        typer.echo(f"bellbuoy: {said}", err=True)
         sys.exit(1)
-
-
-def _is_plain(error: Exception) -> bool:
-    """Errors whose text says what to do; anything else keeps its traceback."""
-    from adapters.java import NoJava
-    from adapters.process import FolderInUse
-
-    if isinstance(error, NoJava | FolderInUse):
-        return True
-    from adapters.broker import BrokerFailed
-    from adapters.clickhouse import MigrationError
-    from adapters.kafka_jars import JarsMissing
-    from bellbuoy.configuration import ConfigConflict
-    from bellbuoy.stack import StackFailed
-
-    return isinstance(error, BrokerFailed | ConfigConflict | JarsMissing | MigrationError | StackFailed)

@@ -7,7 +7,8 @@ import typer
 
 from adapters import clickhouse
 from adapters.settings import Settings
-from bellbuoy.cli.printing import fail, print_json
+from bellbuoy.cli.printing import print_json
+from bellbuoy.reach import need_store
 
 
 def migrate(settings: Settings) -> list[str]:
@@ -20,18 +21,21 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be applied, and change nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
-    """Bring ClickHouse's tables up to date. A migration that was changed after it had been applied is refused."""
+    """Bring ClickHouse's tables up to date. `bellbuoy up` does it too; what is there already is left alone.
+
+    A migration that was changed after it had been applied is refused (exit code 1).
+
+    \b
+    Example:
+      BELLBUOY_CLICKHOUSE_DSN=http://user:password@host:8123/db bellbuoy migrate
+    """
     settings = Settings()
-    try:
-        if dry_run:
-            with contextlib.closing(clickhouse.connect(settings)) as client:
-                names = [f"{m.number:04}_{m.name}" for m in clickhouse.pending(client)]
-        else:
-            names = migrate(settings)
-    except clickhouse.MigrationError as error:
-        raise fail(str(error)) from None
-    except clickhouse.UNAVAILABLE as error:
-        raise fail(f"ClickHouse does not answer: {error}") from None
+    need_store(settings)
+    if dry_run:
+        with contextlib.closing(clickhouse.connect(settings)) as client:
+            names = [f"{m.number:04}_{m.name}" for m in clickhouse.pending(client)]
+    else:
+        names = migrate(settings)
     if json:
         print_json({"applied": [] if dry_run else names, "pending": names if dry_run else []})
         return

@@ -1,19 +1,70 @@
 """What the command line prints: text from outside made harmless, times, JSON."""
 
 import json
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import typer
+from rich.cells import cell_len
+from rich.console import Console
 from rich.markup import escape
 
 from schemas.codec import rfc3339
 from schemas.messages import Message
 
 
+def console() -> Console:
+    """Stdout: wrapped at words on a terminal, never wrapped in a pipe."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def harmless(text: str) -> str:
+    """Text that came over the log, without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def safe(text: str) -> str:
-    """Text that came over the log, for Rich: no markup, and no control characters that a terminal would obey."""
-    return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
+    """Text that came over the log, for Rich: harmless, and without markup."""
+    return escape(harmless(text))
+
+
+def percent(rate: float) -> str:
+    """A rate as it is written everywhere: three digits.
+
+    >>> percent(0.018712), percent(0.449), percent(0.0)
+    ('1.87 %', '44.9 %', '0 %')
+    """
+    return f"{100 * rate:.3g} %"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
+    """Columns as wide as their widest cell, cut nowhere; those in `right` hold numbers.
+
+    >>> print(table(["topic", "n"], [["llm.x", "1,024"], ["y", "7"]], right=[1]))
+    topic      n
+    llm.x  1,024
+    y          7
+    """
+    lines = [header, *rows]
+    widths = [max(cell_len(line[at]) for line in lines) for at in range(len(header))]
+    numbers = frozenset(right)
+
+    def cell(at: int, text: str) -> str:
+        space = " " * (widths[at] - cell_len(text))
+        return space + text if at in numbers else text + space
+
+    return "\n".join("  ".join(cell(at, text) for at, text in enumerate(line)).rstrip() for line in lines)
+
+
+def place(app: str, environment: str) -> str:
+    """An app, and its environment where that is not production.
+
+    >>> place("desk", "production"), place("desk", "staging")
+    ('desk', 'desk (staging)')
+    """
+    return app if environment == "production" else f"{app} ({environment})"
 
 
 def when(ms: int) -> str:

@@ -15,7 +15,7 @@ Parent = Annotated[
 
 
 def broker(parent: Parent = None) -> None:
-    """Run the embedded Apache Kafka in the foreground, until SIGTERM or Ctrl-C."""
+    """Run the embedded Apache Kafka in the foreground, until SIGTERM or Ctrl-C. Exits 1 when Kafka ends by itself."""
     from adapters.broker import Broker
     from adapters.kafka_admin import ensure_topics
     from adapters.telemetry import Telemetry, set_up_logging
@@ -41,7 +41,7 @@ def broker(parent: Parent = None) -> None:
 
 
 def store(parent: Parent = None) -> None:
-    """Run the ClickHouse engine behind ClickHouse's HTTP interface."""
+    """Run the ClickHouse engine behind ClickHouse's HTTP interface, on this machine only (BELLBUOY_STORE_PORT, 8123)."""
     from services.store import main
 
     main(_begin("store", parent))
@@ -51,7 +51,7 @@ def processor(
     careful: Annotated[bool, typer.Option("--careful", help="One record per child process, to find the one that kills.")] = False,
     parent: Parent = None,
 ) -> None:
-    """Score every record of the raw topics, block by block."""
+    """Score every record of llm.interactions and llm.feedback, a block (5 s of a partition) at a time."""
     from streams.faust_app import main
 
     main(_begin("processor", parent), careful=careful)
@@ -68,21 +68,24 @@ def controller(
     shards: Annotated[str | None, typer.Option(help="Shards of this controller, such as 0-1; default: all.")] = None,
     parent: Parent = None,
 ) -> None:
-    """Fold windows into alerts and actions. Exits with 75 when another controller took its shards."""
+    """Decide: fold the counts of each window (5 s) into alerts and actions.
+
+    Apps are spread over shards, and each shard has one controller. Exits with 75 when another controller took its shards.
+    """
     from services.controller import main
 
     raise typer.Exit(main(_begin("controller", parent), shards))
 
 
 def collector(parent: Parent = None) -> None:
-    """Take interactions and feedback over HTTP; 2xx only when the broker has them."""
+    """Take interactions and feedback over HTTP (BELLBUOY_HOST, BELLBUOY_COLLECTOR_PORT); answers 2xx only when Kafka has them."""
     from services.collector import main
 
     main(_begin("collector", parent))
 
 
 def page(parent: Parent = None) -> None:
-    """Serve the status page."""
+    """Serve the status page (BELLBUOY_HOST, BELLBUOY_PAGE_PORT, 8090)."""
     from services.page import main
 
     main(_begin("page", parent))

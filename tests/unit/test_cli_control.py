@@ -6,6 +6,7 @@ import pytest
 from bellbuoy.cli import actions, alerts
 from bellbuoy.cli.printing import safe
 from bellbuoy.control import Entry, NotFound, command_records, find
+from bellbuoy.watch import Seen, Told
 from schemas.codec import decode, header
 from schemas.messages import ActionStep, ActionTarget, AlertTransition, Command, Contribution, Effect
 
@@ -52,7 +53,7 @@ def test_the_story_of_an_action_begins_with_its_alert_and_tells_actor_reason_and
 
 
 def test_a_rollback_says_from_what_to_what() -> None:
-    assert actions.describe_target(STEP) == "desk (production) v2 → v1"
+    assert actions.describe_target(STEP) == "desk, v2 → v1"
 
 
 def test_an_answer_names_action_alert_and_app() -> None:
@@ -62,9 +63,47 @@ def test_an_answer_names_action_alert_and_app() -> None:
 
 def test_the_story_of_an_alert_tells_what_moved_and_what_carries_it() -> None:
     text = "\n".join(alerts.story([Entry(1_000, ALERT)]))
-    assert "2.00% before, 60.00% since" in text
-    assert "100% refused" in text
+    assert "2 % before, 60 % since" in text
+    assert "refused: 2 % → 60 % (100% of the evidence)" in text
     assert "(paged)" in text
+
+
+def test_a_listed_alert_has_its_whole_id_and_says_what_moved_in_two_lines() -> None:
+    staging = msgspec.structs.replace(ALERT, id="60211a0bfc1571864644ba41610d3404", environment="staging")
+    acknowledged = msgspec.structs.replace(staging, state="acknowledged", effect=None)
+    assert alerts.listed([Entry(1_000, staging), Entry(9_000, acknowledged)]).splitlines() == [
+        "acknowledged  1970-01-01 00:00:01  60211a0bfc1571864644ba41610d3404",
+        "              refusal on desk (staging), version=v2: 2 % → 60 %",
+    ]
+
+
+def test_a_listed_action_has_its_whole_id_and_says_what_is_asked_for_in_two_lines() -> None:
+    step = msgspec.structs.replace(STEP, id="de0920ba2f83f5910d70c7f88dcaa79c")
+    assert actions.listed([Entry(1_000, step)]).splitlines() == [
+        "waiting       1970-01-01 00:00:01  de0920ba2f83f5910d70c7f88dcaa79c",
+        "              rollback desk, v2 → v1 (mode approve)",
+    ]
+
+
+def test_a_name_from_outside_cannot_steer_the_terminal_from_a_list() -> None:
+    hostile = msgspec.structs.replace(ALERT, app="x\x1b[2J\ny")
+    assert "x\ufffd[2J\ufffdy" in alerts.listed([Entry(1_000, hostile)])
+
+
+def test_a_step_that_was_read_before_its_alert_is_told_after_it() -> None:
+    told: list[str] = []
+    watch = Told("desk", lambda seen: told.append(seen.message.id))
+    watch.take(Seen(STEP, 1_001))
+    assert (told, watch.actions()) == ([], {})
+    watch.take(Seen(ALERT, 1_000))
+    watch.take(Seen(msgspec.structs.replace(STEP, state="waiting", sequence=2), 2_000))
+    assert told == ["alert-1", "action-1", "action-1"]
+
+
+def test_what_concerns_another_app_is_not_told() -> None:
+    watch = Told("else", lambda _: None)
+    watch.take(Seen(ALERT, 1_000))
+    assert watch.seen == []
 
 
 def test_a_silence_carries_its_seconds() -> None:

@@ -54,7 +54,7 @@ TRAFFIC = {
     "app": "help-desk",
     "environment": "production",
     "total": 4500,
-    "buckets": [(BUCKETS - 3, 150), (BUCKETS - 2, 150), (999, 1)],
+    "buckets": [(BUCKETS - 5, 50), (BUCKETS - 4, 50), (BUCKETS - 3, 50), (BUCKETS - 2, 7), (999, 1)],
 }
 
 
@@ -115,7 +115,7 @@ def test_a_firing_alert_says_what_moved_since_when_by_how_much_and_what_carries_
     assert "refusal on help-desk" in text
     assert "2.0 % → 31.0 %, 95 % interval 24.0 % to 39.0 %, 1,801 events" in text
     assert "2026-01-02 02:52:00 UTC (estimated)" in text
-    assert "refuses 100.0 % 2.0 % 31.0 %" in text
+    assert "refuses 2.0 % 31.0 % 100.0 %" in text
 
 
 def test_a_firing_alert_is_open_and_a_resolved_one_is_not() -> None:
@@ -128,14 +128,46 @@ def test_a_firing_alert_is_open_and_a_resolved_one_is_not() -> None:
 
 def test_an_action_says_what_it_would_do_and_why() -> None:
     text = Elements(World().html()).text
-    assert "rollback help-desk v8 → v7" in text
+    assert "rollback help-desk , v8 → v7" in text
     assert "1,801 answers since the onset" in text
 
 
 def test_traffic_is_a_rate_a_total_and_a_chart() -> None:
     elements = Elements(World().html())
     assert "help-desk 10.0 4,500" in elements.text
-    assert sum(tag == "rect" for tag, _ in elements.tags) == 2
+    assert sum(tag == "rect" for tag, _ in elements.tags) == 4
+
+
+def test_the_chart_of_a_minute_of_traffic_spans_three_minutes_and_older_traffic_fifteen() -> None:
+    world = World()
+    assert "3 minutes ago" in Elements(world.html()).text
+    world.rows["page_traffic"] = [TRAFFIC, TRAFFIC | {"app": "older", "buckets": [(0, 1)]}]
+    assert "15 minutes ago" in Elements(world.html()).text
+
+
+@pytest.mark.parametrize(
+    ("environment", "slice_", "summary"),
+    [
+        ("production", "version=v8", "firing refusal on help-desk , version=v8 2.0 % → 31.0 % 2026-01-02 02:53:00"),
+        ("staging", "all", "firing refusal on help-desk (staging) 2.0 % → 31.0 % 2026-01-02 02:53:00"),
+    ],
+)
+def test_the_summary_of_an_alert_keeps_its_parts_apart(environment: str, slice_: str, summary: str) -> None:
+    world = World()
+    world.rows["page_alerts"] = [ALERT | {"environment": environment, "slice": slice_}]
+    assert summary in Elements(world.html()).text
+
+
+def test_the_parts_of_a_summary_are_apart_for_a_reader_of_plain_text_too() -> None:
+    summary = re.sub(r"<[^>]+>", "", World().html().partition("<summary>")[2].partition("</summary>")[0])
+    assert " ".join(summary.split()) == "firing refusal on help-desk, version=v8 2.0 % → 31.0 % 2026-01-02 02:53:00"
+
+
+def test_a_bin_with_next_to_no_evidence_is_not_said_to_have_none() -> None:
+    world = World()
+    parts = [{"bin": "1", "name": "sql", "share": 1e-9, "before": 0.014, "after": 0.053}]
+    world.rows["page_alerts"] = [ALERT | {"contributions": json.dumps(parts)}]
+    assert "sql 1.4 % 5.3 % < 1 %" in Elements(world.html()).text
 
 
 def test_the_verdict_names_what_needs_a_person() -> None:
@@ -258,7 +290,7 @@ def test_the_page_works_without_script() -> None:
 def test_the_json_holds_what_the_page_shows() -> None:
     value = World().client().get("/api/status").json()
     assert value["alerts"][0]["effect"] == EFFECT
-    assert value["traffic"][0]["counts"][-2] == 150
+    assert value["traffic"][0]["counts"][-2] == 7
     assert value["ledger"]["missing"] == 0
     assert value["errors"] == {}
 
@@ -285,7 +317,25 @@ def test_nothing_outside_of_the_static_folder_is_served(path: str) -> None:
 def test_a_process_without_or_with_a_broken_health_file_is_starting(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "stack.json").write_text(json.dumps({"urls": {}, "processes": [{"name": "sink"}, {"name": "store"}]}))
+    processes = [{"name": "sink", "pid": 1}, {"name": "store", "pid": 2}]
+    (run / "stack.json").write_text(json.dumps({"urls": {}, "processes": processes}))
     (run / "store.health").write_text("{")
     states = process_states(Settings(data_dir=tmp_path))()
     assert [(s["name"], s["reason"]) for s in states] == [("sink", "is starting"), ("store", "is starting")]
+
+
+def test_a_process_that_the_supervisor_has_down_is_not_running(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "stack.json").write_text(json.dumps({"urls": {}, "processes": [{"name": "sink", "pid": None}]}))
+    assert [s["reason"] for s in process_states(Settings(data_dir=tmp_path))()] == ["is not running"]
+
+
+@pytest.mark.parametrize(("answers", "reason"), [(True, ""), (False, "does not answer at 127.0.0.1:9")])
+def test_the_broker_which_has_no_health_file_is_asked_itself(tmp_path: Path, answers: bool, reason: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    stack = {"urls": {"kafka": "127.0.0.1:9"}, "processes": [{"name": "broker", "pid": 7}]}
+    (run / "stack.json").write_text(json.dumps(stack))
+    states = process_states(Settings(data_dir=tmp_path), broker_answers=lambda *_: answers)()
+    assert states == [{"name": "broker", "ready": answers, "reason": reason, "pid": 7}]
