@@ -1,0 +1,246 @@
+"""How often the judgement alarms while nothing changes, against the budget that it states.
+
+Recorded conversations are scored once with every scorer. Each simulated app then draws its traffic from them with
+replacement, so its text is real and its distribution never changes: single interactions, or (`--unit conversation`) whole
+conversations, all turns in one window, which is what a detector without a design effect cannot take. From the third hour on a second version answers 30 % of the traffic just the
+same. Latencies and errors are synthetic and fixed per text.
+    python -m benchmarks.no_change --days 1 --seeds 4
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import poisson
+
+from adapters.corpus import Conversation, chitchat
+from adapters.embedding import load_embedding
+from adapters.settings import Settings
+from benchmarks.report import emit
+from core.fold import Fold
+from core.metrics import METRICS, bin_of, metric_key, split_metric_key
+from core.rules import DEFAULT_RULES, default_config
+from core.scoring import SCORER_VERSIONS, Scoring
+from core.windows import ClosedWindow
+from schemas.embedding import EmbeddingTable
+from schemas.messages import WINDOW_MS, ChatMessage, Config, Cut, Detection, Feedback, Group, Interaction, Score
+
+PACKAGES: Final = ("numpy", "scipy", "chitchat-dataset")
+Unit = Literal["interaction", "conversation"]
+Ints = npt.NDArray[np.int64]
+
+STEP: Final = 128
+WINDOWS_PER_CUT: Final = 720
+WINDOWS_PER_DAY: Final = 86_400_000 // WINDOW_MS
+FIRST: Final = 1_700_000_000_000
+NEW_VERSION_AT: Final = 3 * 720
+NEW_VERSION_SHARE: Final = 0.3
+ACTS_SHARE: Final = 0.1
+"""Interactions of rated conversations that get an act of feedback."""
+ERRORS_SHARE: Final = 0.005
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Scored interactions: `codes` (interactions, metrics) index `bins`, the bins of all metrics in a row; code 0 is none."""
+
+    codes: Ints
+    down: Ints
+    """Codes of the act that an interaction would get, 0 for none."""
+    bins: list[tuple[str, int | str]]
+    starts: Ints
+    """First interaction of each conversation, and the end."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    rate: float
+    unit: Unit
+
+
+class OneConfig:
+    """A config that always holds."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def config_for(self, window: int) -> str:  # noqa: ARG002 - the same for every window
+        return "config"
+
+    def config(self, digest_: str) -> Config:  # noqa: ARG002 - there is one
+        return self._config
+
+
+def score_pool(conversations: Sequence[Conversation], table: EmbeddingTable) -> Pool:
+    """Score every turn once."""
+    scoring = Scoring(Config(scorers=SCORER_VERSIONS, embedding=table.digest, partitions={}, shards=1), table)
+    random = np.random.default_rng(0)
+    chats = [chat for c in conversations for chat in _chats(c, random)]
+    code_of: dict[tuple[str, int | str], int] = {("", 0): 0}
+    rows: list[dict[str, int]] = []
+    for at in range(0, len(chats), STEP):
+        for text in scoring.interactions(chats[at : at + STEP]):
+            rows.append({name: _code(name, score, code_of) for name, score in text.scores.items() if name in METRICS})
+    names = sorted({name for row in rows for name in row})
+    down = []
+    for conversation in conversations:
+        act = Feedback(id="f", interaction_id="i", name="rating", score=conversation.rating or 0.0)
+        (score,) = scoring.feedback([act])[0].scores.values()
+        code = 0 if conversation.rating is None else _code("thumbs.down", score, code_of)
+        down += [code] * len(conversation.turns)
+    return Pool(
+        codes=np.array([[row.get(name, 0) for name in names] for row in rows], dtype=np.int64),
+        down=np.array(down, dtype=np.int64),
+        bins=list(code_of),
+        starts=np.concatenate(([0], np.cumsum([len(c.turns) for c in conversations]))),
+    )
+
+
+def _chats(conversation: Conversation, random: np.random.Generator) -> Iterator[Interaction]:
+    for turn in conversation.turns:
+        yield Interaction(
+            id="i",
+            app="app",
+            input=[ChatMessage(role="user", content=turn.prompt)],
+            output=[ChatMessage(role="assistant", content=turn.response)],
+            latency_ms=float(random.lognormal(6.5, 0.6)),
+            error_type="timeout" if random.random() < ERRORS_SHARE else None,
+            response_model="model-1",
+        )
+
+
+def _code(name: str, score: Score, code_of: dict[tuple[str, int | str], int]) -> int:
+    metric = METRICS[name]
+    bin_: int | str = (score.label or "") if metric.kind == "category" else bin_of(metric, score)
+    return code_of.setdefault((metric_key(name, split_metric_key(score.scorer)[1]), bin_), len(code_of))
+
+
+def windows(pool: Pool, traffic: Traffic, days: float, random: np.random.Generator) -> Iterator[ClosedWindow]:
+    """Windows of one app's traffic."""
+    for number in range(int(days * WINDOWS_PER_DAY)):
+        drawn = _drawn(pool, traffic, random)
+        if number < NEW_VERSION_AT:
+            parts = {"v1": drawn}
+        else:
+            new = random.random(len(drawn)) < NEW_VERSION_SHARE
+            parts = {"v1": drawn[~new], "v2": drawn[new]}
+        groups = tuple(_group(pool, version, chosen, random) for version, chosen in parts.items() if len(chosen))
+        yield ClosedWindow(FIRST + number * WINDOW_MS, (), groups)
+
+
+def _drawn(pool: Pool, traffic: Traffic, random: np.random.Generator) -> Ints:
+    mean = traffic.rate * WINDOW_MS / 1000
+    turns = len(pool.codes)
+    if traffic.unit == "interaction":
+        return random.integers(0, turns, random.poisson(mean))
+    conversations = len(pool.starts) - 1
+    chosen = random.integers(0, conversations, random.poisson(mean * conversations / turns))
+    return np.concatenate([np.arange(0), *(np.arange(pool.starts[c], pool.starts[c + 1]) for c in chosen)])
+
+
+def _group(pool: Pool, version: str, chosen: Ints, random: np.random.Generator) -> Group:
+    acts = pool.down[chosen]
+    acts = acts[(acts > 0) & (random.random(len(acts)) < ACTS_SHARE)]
+    counts = np.bincount(np.concatenate((pool.codes[chosen].ravel(), acts)), minlength=1)
+    counts[0] = 0
+    bins: dict[str, list[tuple[int, int]]] = {}
+    names: dict[str, list[tuple[str, int]]] = {}
+    for code in np.flatnonzero(counts).tolist():
+        key, bin_ = pool.bins[code]
+        if isinstance(bin_, str):
+            names.setdefault(key, []).append((bin_, int(counts[code])))
+        else:
+            bins.setdefault(key, []).append((bin_, int(counts[code])))
+    return Group(app="app", environment="e", version=version, n=len(chosen), acts=len(acts), bins=bins, names=names)
+
+
+@dataclass
+class Outcome:
+    """What one simulated app brought."""
+
+    detections: list[Detection]
+    pages: int = 0
+    events: int = 0
+    fold_seconds: float = 0.0
+
+
+def simulate(pool: Pool, traffic: Traffic, days: float, per_days: float, seed: int) -> Outcome:
+    """Fold one app's days."""
+    rules = msgspec.structs.replace(DEFAULT_RULES, per_days=per_days)
+    config = default_config(scorers={}, embedding="", partitions={}, shards=1, receipt_keys={}, rules=rules)
+    fold, outcome = Fold(0, OneConfig(config)), Outcome([])
+    batch: list[ClosedWindow] = []
+    for window in windows(pool, traffic, days, np.random.default_rng(seed)):
+        batch.append(window)
+        if len(batch) == WINDOWS_PER_CUT:
+            _fold(fold, batch, outcome)
+            batch = []
+    if batch:
+        _fold(fold, batch, outcome)
+    return outcome
+
+
+def _fold(fold: Fold, batch: Sequence[ClosedWindow], outcome: Outcome) -> None:
+    cut = Cut(
+        shard=0,
+        first_window=batch[0].window,
+        last_window=batch[-1].window,
+        windows=len(batch),
+        summaries_end=0,
+        commands_end=0,
+        actions_end=0,
+        config_end=0,
+    )
+    started = time.process_time()
+    output = fold.fold(batch, (), cut)
+    outcome.fold_seconds += time.process_time() - started
+    outcome.detections += output.detections
+    outcome.pages += sum(alert.paged for alert in output.alerts)
+    outcome.events += sum(group.n for window in batch for group in window.groups)
+
+
+def main() -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--days", type=float, default=1.0, help="monitored time of each app (default 1)")
+    parser.add_argument("--seeds", type=int, default=1, help="how many apps, each with a reference of its own (default 1)")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=20.0, help="interactions a second (default 20)")
+    parser.add_argument("--per-days", type=float, default=DEFAULT_RULES.per_days, help="budget: one false alarm in so many days")
+    parser.add_argument("--unit", choices=("interaction", "conversation"), default="interaction", help="what is drawn")
+    args = parser.parse_args()
+    pool = score_pool(chitchat(), load_embedding(Settings()))
+    print(f"# {len(pool.codes):,} interactions scored", file=sys.stderr, flush=True)
+    outcomes = []
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        outcomes.append(simulate(pool, Traffic(args.rate, args.unit), args.days, args.per_days, seed))
+        last = outcomes[-1]
+        found = dict(Counter(f"{d.metric} {d.slice}" for d in last.detections))
+        print(f"# seed {seed}: {last.events:,} events, {last.pages} pages, alarms {found}", file=sys.stderr, flush=True)
+    report(outcomes, args.days / args.per_days)
+
+
+def report(outcomes: Sequence[Outcome], budget: float) -> None:
+    """Alarms against the budget; `budget`: how many an app may have on average."""
+    events = sum(outcome.events for outcome in outcomes)
+    exceeding = poisson.ppf(0.99, budget)
+    emit("no_change.apps", len(outcomes), "apps", PACKAGES)
+    emit("no_change.events", events, "events", PACKAGES)
+    emit("no_change.alarms", sum(len(o.detections) for o in outcomes), "alarms", PACKAGES)
+    emit("no_change.alarms.budget", budget * len(outcomes), "alarms on average at most", PACKAGES)
+    emit("no_change.apps.exceeding", sum(len(o.detections) > int(exceeding) for o in outcomes), "apps", PACKAGES)
+    for metric, count in sorted(Counter(d.metric for o in outcomes for d in o.detections).items()):
+        emit(f"no_change.alarms.{metric}", count, "alarms", PACKAGES)
+    emit("no_change.pages", sum(o.pages for o in outcomes), "pages", PACKAGES)
+    emit("no_change.fold", 1e6 * sum(o.fold_seconds for o in outcomes) / max(events, 1), "us_cpu/event", PACKAGES)
+
+
+if __name__ == "__main__":
+    main()
