@@ -8,8 +8,8 @@ from adapters.embedding import load_embedding
 from adapters.settings import Settings
 from bellbuoy.ledger import read_ledger
 from schemas.codec import header, message_type, read
-from schemas.messages import ActionStep, AlertTransition, ScoredFeedback, ScoredInteraction, WindowRow
-from schemas.topics import ACTIONS, ALERTS
+from schemas.messages import WINDOW_MS, ActionStep, AlertTransition, Cut, ScoredFeedback, ScoredInteraction, WindowRow
+from schemas.topics import ACTIONS, ALERTS, WINDOWS
 from streams.backtest import Recomputed, RecordedLog, compare, recompute, record_log
 
 
@@ -40,7 +40,7 @@ def judge(settings: Settings, client: Client) -> Verdict:
             f"the ledger does not add up: {ledger.received} received, {ledger.stored} stored, {ledger.dead} dead"
         )
     verdict.problems += raw_rows(client, recomputed)
-    counted = window_rows(client, recomputed, verdict)
+    counted = window_rows(client, log, recomputed, verdict)
     verdict.duplicates = counted + opened_twice(log)
     verdict.problems += decisions(client, log)
     return verdict
@@ -72,16 +72,29 @@ def key_of(row: WindowRow) -> Key:
     return row.app, row.environment, row.version, row.metric, row.resolution, row.window
 
 
-def window_rows(client: Client, recomputed: Recomputed, verdict: Verdict) -> int:
-    """Differences go to the verdict; returns how many records the store counts more often than the log holds them."""
+def folded_until(log: RecordedLog) -> dict[int, int]:
+    """The last window (ms) that each shard had folded when the log was recorded."""
+    cuts = [(p, m) for _, p in log.places(WINDOWS) for r in log.of(WINDOWS, p) if isinstance(m := read(r), Cut)]
+    return {shard: max(cut.last_window for p, cut in cuts if p == shard) for shard, _ in cuts}
+
+
+def window_rows(client: Client, log: RecordedLog, recomputed: Recomputed, verdict: Verdict) -> int:
+    """Differences go to the verdict; returns how many records the store counts more often than the log holds them.
+
+    The fold goes on while this is looked at: a minute that ended after the log was recorded is not compared.
+    """
     want = {key_of(row): (row.n, row.bins, row.names, row.counts) for row in recomputed.rows}
+    until = folded_until(log)
     stored = {}
     query = (
-        "SELECT app, environment, version, metric, resolution, toUnixTimestamp64Milli(window), n, bins, names, counts "
+        "SELECT app, environment, version, metric, resolution, toUnixTimestamp64Milli(window), n, bins, names, counts, shard "
         "FROM window_rows FINAL WHERE lane = 'live'"
     )
     for row in client.query(query).result_rows:
-        stored[tuple(row[:6])] = (row[6], list(row[7]), list(row[8]), list(row[9]))
+        resolution_ms, window, shard = row[4] * 1000, row[5], row[10]
+        folded_at = window if resolution_ms == WINDOW_MS else window + resolution_ms
+        if folded_at <= until.get(shard, 0):
+            stored[tuple(row[:6])] = (row[6], list(row[7]), list(row[8]), list(row[9]))
     twice = sum(max(0, sum(there[3]) - sum(want[k][3])) for k, there in stored.items() if k in want)
     unequal = [k for k in want.keys() | stored.keys() if want.get(k) != stored.get(k)]
     if unequal:
