@@ -6,10 +6,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import cycle
+from typing import Any
 
 from adapters import clickhouse
 from adapters.corpus import help_desk
@@ -26,6 +27,8 @@ from tests.chaos.verdict import Verdict, judge
 
 VICTIMS = ("processor", "sink", "controller", "store", "collector", "broker")
 RECOVERY_LIMIT_S = 120.0
+FREE_PORTS: Mapping[str, Any] = dict.fromkeys(("kafka_port", "collector_port", "store_port", "page_port"), 0)
+"""The default ports are left to the stack that somebody may be running here, or starting at this moment."""
 APP = "chaos"
 Print = Callable[[str], None]
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from adapters.settings import Settings
-from tests.chaos.harness import VICTIMS, Chaos
+from tests.chaos.harness import FREE_PORTS, VICTIMS, Chaos
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     args = parser.parse_args()
     temporary = contextlib.nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory(prefix="bellbuoy-chaos-")
     with temporary as folder:
-        settings = Settings(data_dir=Path(folder))
+        settings = Settings(data_dir=Path(folder), **FREE_PORTS)
         outcome = Chaos(
             settings,
             rounds=args.rounds,
