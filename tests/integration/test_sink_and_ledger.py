@@ -6,12 +6,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import confluent_kafka as ck
 import pytest
 from typer.testing import CliRunner
 
 from adapters.clickhouse import Client, connect, migrate, rows
-from adapters.kafka import HotProducer, read_all, topic_ids
+from adapters.kafka import HotProducer, hot_consumer, read_all, topic_ids
 from adapters.settings import Settings
 from adapters.telemetry import Telemetry
 from bellbuoy.cli.main import app
@@ -21,7 +23,7 @@ from core.ledger import Ledger
 from schemas import codec
 from schemas.messages import ChatMessage, Command, Coordinates, DeadLetter, Feedback, Interaction, ScoredInteraction
 from schemas.topics import COMMANDS, DEADLETTER, FEEDBACK, INTERACTIONS, SCORED
-from services.sink import build_sink
+from services.sink import CONSUMED, build_sink
 from tests.conftest import _running
 from tests.fixtures_store import StoreProcess
 from tests.unit.scoring_twin import CONFIG, TwinScoring
@@ -169,6 +171,25 @@ def test_a_second_sink_that_reads_everything_again_changes_no_count(settings: Se
         before.dead,
         before.repeated,
     )
+
+
+def test_a_sink_whose_place_in_the_group_was_taken_ends_instead_of_waiting_for_ever(settings: Settings) -> None:
+    settings = settings.model_copy(update={"consumer_group_prefix": f"test-{uuid.uuid4().hex[:8]}"})
+    process = build_sink(settings, Telemetry("sink", settings))
+    process.start()
+    with ThreadPoolExecutor(1) as pool:
+        stop = threading.Event()
+        running = pool.submit(process.run, stop)
+        try:
+            until(lambda: bool(process._consumer.assignment()))
+            other = hot_consumer(settings, "sink", CONSUMED)
+            until(lambda: other.poll(0.2) is not None or running.done())
+            with pytest.raises(ck.KafkaException, match=r"FENCED_INSTANCE_ID|_FATAL"):
+                running.result(40)
+        finally:
+            stop.set()
+    other.close()
+    process.close()
 
 
 def test_a_deleted_row_fails_the_ledger_by_name(settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
