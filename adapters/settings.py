@@ -30,10 +30,20 @@ class Settings(BaseSettings):
     collector_port: int = Field(default=4318, description="preferred port of the collector")
     store_port: int = Field(default=8123, description="preferred port of the embedded store")
     page_port: int = Field(default=8090, description="preferred port of the status page")
+    gateway_port: int = Field(default=8800, description="preferred port of the gateway")
+    sandbox_port: int = Field(default=8801, description="preferred port of the sandbox provider")
+    mlflow_port: int = Field(default=5000, description="preferred port of the embedded MLflow server")
     kafka_port: int = Field(default=9092, description="preferred port of the embedded broker")
     health_port: int = Field(default=0, description="port of a process's /health, /ready and /metrics; 0 takes a free one")
     api_key: SecretStr | None = Field(
         default=None, description="key that the collector demands; unset: generated into <data_dir>/keys/collector"
+    )
+    upstream_url: str | None = Field(
+        default=None, description="OpenAI-compatible base URL of the provider, such as https://…/v1; unset: the bundled sandbox"
+    )
+    upstream_api_key: SecretStr | None = Field(default=None, description="key for the provider; unset: the sandbox's own")
+    mlflow_tracking_uri: str | None = Field(
+        default=None, validation_alias="MLFLOW_TRACKING_URI", description="an existing MLflow; unset: the embedded one"
     )
     receipt_key_file: Path | None = Field(default=None, description="Ed25519 private key (PEM) for receipts; unset: generated")
     consumer_group_prefix: str = Field(default="bellbuoy", description="prefix of consumer groups and transactional ids")

@@ -5,11 +5,19 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.messages import Config, PolicyRule, Rules
+from schemas.messages import WEIGHT_ONE, AppPolicy, CanaryRules, Config, DatasetRules, Mode, PolicyRule, Rules
 
 EXPLAINED_AFTER_S: Final = 30
 """How long an alert without an action waits for the alert that explains it."""
 
+DEMO_ENVIRONMENT: Final = "demo"
+"""Apps of this environment are the demo's: actions run by themselves, and a canary lasts seconds."""
+DEMO_POLICY: Final = AppPolicy(
+    environment=DEMO_ENVIRONMENT,
+    mode="auto",
+    canary=CanaryRules(weights=(1_000, 5_000), step_s=10, step_units=100, margin=3.0, tolerable=0.03, max_s=180),
+    dataset=DatasetRules(min_rows=10, per_actor=5, per_cluster=10),
+)
 DEFAULT_RULES: Final = Rules(
     false_pages=1,
     per_days=30.0,
@@ -36,7 +44,31 @@ DEFAULT_RULES: Final = Rules(
         ),
         PolicyRule(id="prompt-language", metric="prompt.language", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
     ),
+    apps=(DEMO_POLICY,),
 )
+
+
+def app_policy(rules: Rules, app: str, environment: str) -> AppPolicy:
+    """What holds for an app: the first entry of `rules.apps` that fits, filled up from the rules themselves; `mode` None means
+    that each rule's own mode holds."""
+    for entry in rules.apps:
+        if entry.app in (None, app) and entry.environment in (None, environment):
+            break
+    else:
+        entry = AppPolicy()
+    return AppPolicy(
+        app=app,
+        environment=environment,
+        mode=entry.mode,
+        canary=entry.canary or rules.canary,
+        dataset=entry.dataset or rules.dataset,
+        gate=entry.gate or rules.gate,
+    )
+
+
+def mode_of(rule: PolicyRule, rules: Rules, app: str, environment: str) -> Mode:
+    """In which mode a rule's action runs for an app."""
+    return app_policy(rules, app, environment).mode or rule.mode
 
 
 def default_config(
@@ -71,6 +103,31 @@ def check_rules(rules: Rules) -> None:
     twice = [id_ for id_, count in Counter(rule.id for rule in rules.rules).items() if count > 1]
     if twice:
         raise ValueError(f"rules.rules: the id {twice[0]} is there twice")
+    for canary in (rules.canary, *(a.canary for a in rules.apps if a.canary)):
+        _check_canary(canary)
+    for dataset in (rules.dataset, *(a.dataset for a in rules.apps if a.dataset)):
+        _check_dataset(dataset)
+    for gate in (rules.gate, *(a.gate for a in rules.apps if a.gate)):
+        if gate.min_questions < 2 or not 0.5 < gate.confidence < 1.0 or not 0.0 < gate.correct <= 1.0:
+            raise ValueError("rules.gate: min_questions must be 2 or more, confidence in (0.5, 1), correct in (0, 1]")
     for rule in rules.rules:
         if min(rule.cooldown_s, rule.pending_s, rule.ttl_s) < 0:
             raise ValueError(f"rules.rules: a time of {rule.id} is negative")
+
+
+def _check_canary(canary: CanaryRules) -> None:
+    if not canary.weights or list(canary.weights) != sorted(set(canary.weights)):
+        raise ValueError("rules.canary.weights must rise from step to step")
+    if not all(0 < weight < WEIGHT_ONE for weight in canary.weights):
+        raise ValueError(f"rules.canary.weights must lie between 0 and {WEIGHT_ONE}: they are ten-thousandths")
+    if not 0.0 < canary.alpha < 0.5 or not 1.0 < canary.margin < math.inf or not 0.0 <= canary.tolerable < 1.0:
+        raise ValueError("rules.canary: alpha must lie in (0, 0.5), margin above 1 (it is an odds ratio), tolerable in [0, 1)")
+    if min(canary.step_s, canary.step_units, canary.max_s) < 0:
+        raise ValueError("rules.canary: a time or a number of units is negative")
+
+
+def _check_dataset(dataset: DatasetRules) -> None:
+    if min(dataset.days, dataset.min_rows, dataset.max_rows, dataset.per_actor, dataset.per_cluster) < 1:
+        raise ValueError("rules.dataset: days, rows and caps must be positive")
+    if not 0.0 < dataset.held_out < 1.0:
+        raise ValueError("rules.dataset.held_out must lie between 0 and 1: it is a share")

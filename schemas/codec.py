@@ -36,6 +36,8 @@ TYPE_NAMES: Final[dict[type[m.Message], str]] = {
     m.AlertTransition: "bellbuoy.alert_transition.v1",
     m.ActionStep: "bellbuoy.action_step.v1",
     m.StateSection: "bellbuoy.state_section.v1",
+    m.RouteTable: "bellbuoy.route_table.v1",
+    m.GatewayReport: "bellbuoy.gateway_report.v1",
 }
 MESSAGE_TYPES: Final[dict[str, type[m.Message]]] = {name: type_ for type_, name in TYPE_NAMES.items()}
 TICK_TYPE: Final = TYPE_NAMES[m.Tick].encode()

@@ -10,6 +10,8 @@ import msgspec
 
 WINDOW_MS: Final = 5_000
 FIXED_ONE: Final = 65_535
+WEIGHT_ONE: Final = 10_000
+"""A route's weights are in ten-thousandths of the units of assignment."""
 
 Kind = Literal["chat", "embeddings", "retrieval", "tool", "agent", "workflow"]
 Part = Literal["whole", "span", "content"]
@@ -302,6 +304,22 @@ class Group(msgspec.Struct, kw_only=True):
     names: dict[str, list[tuple[str, int]]] = {}
 
 
+class Cohort(msgspec.Struct, kw_only=True):
+    """Counts of what one version answered under one route epoch: a canary is judged by these.
+
+    `n` counts interactions with turn = 1 (one outcome per unit of assignment), `acts` feedback acts whose receipt names the
+    epoch. Metrics as in `Group.bins`; sorted, no count is zero.
+    """
+
+    app: str
+    environment: str
+    version: str
+    route_epoch: int
+    n: int = 0
+    acts: int = 0
+    bins: dict[str, list[tuple[int, int]]] = {}
+
+
 class BlockSummary(Message):
     """One block's counts for one shard, part `part` of `parts` (from 1); every part carries the block's header."""
 
@@ -310,6 +328,7 @@ class BlockSummary(Message):
     part: int = 1
     parts: int = 1
     groups: list[Group] = []
+    cohorts: list[Cohort] = []
 
 
 # --- llm.deadletter -----------------------------------------------------------------------------------------------
@@ -347,6 +366,60 @@ class PolicyRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Metrics whose firing alert on the same app explains this one."""
 
 
+class CanaryRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """How a candidate is tried beside the champion before it replaces it."""
+
+    weights: tuple[int, ...] = (100, 500, 2_500)
+    """The candidate's share step by step, in ten-thousandths of the units; after the last step come all of them."""
+    step_s: int = 600
+    """How long a step lasts at least."""
+    step_units: int = 200
+    """How many units the candidate answers at least in a step."""
+    alpha: float = 0.01
+    """Probability of ever stopping a harmless candidate; and, for each guardrail, of promoting one beyond the margin."""
+    margin: float = 1.5
+    """Odds ratio of failures, candidate to champion, that counts as worse."""
+    tolerable: float = 0.005
+    """A share of failures below which a guardrail passes whatever the champion's is."""
+    max_s: int = 86_400
+    """A candidate without evidence by then is taken back."""
+
+
+class DatasetRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What a fine-tune is trained on."""
+
+    days: int = 14
+    min_rows: int = 10
+    max_rows: int = 10_000
+    per_actor: int = 20
+    """Rows that one actor may contribute."""
+    per_cluster: int = 50
+    """Rows of near-equal questions."""
+    held_out: float = 0.2
+    """Share of the question clusters that is kept for the gate and never trained on."""
+
+
+class GateRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What a candidate must show before a canary begins."""
+
+    min_questions: int = 30
+    confidence: float = 0.95
+    correct: float = 0.6
+    """Token F1 with the reference answer from which an answer counts as correct."""
+
+
+class AppPolicy(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What differs for some apps; None means any app or environment. The first that fits counts."""
+
+    app: str | None = None
+    environment: str | None = None
+    mode: Mode | None = None
+    """Replaces the mode of every rule."""
+    canary: CanaryRules | None = None
+    dataset: DatasetRules | None = None
+    gate: GateRules | None = None
+
+
 class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """The policy: the false-alarm budget in words a person can hold, and what follows an alert."""
 
@@ -357,6 +430,10 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     reference_events: int = 5_000
     rules: tuple[PolicyRule, ...] = ()
     kill_switch: bool = False
+    canary: CanaryRules = CanaryRules()
+    dataset: DatasetRules = DatasetRules()
+    gate: GateRules = GateRules()
+    apps: tuple[AppPolicy, ...] = ()
 
 
 class Config(Message):
@@ -409,6 +486,7 @@ CommandKind = Literal[
     "include_partition",
     "kill_switch",
     "deploy_marker",
+    "release",
     "ledger_missing",
 ]
 
@@ -522,7 +600,8 @@ class Detection(Message):
 # --- llm.alerts, llm.actions --------------------------------------------------------------------------------------
 
 AlertState = Literal["pending", "firing", "acknowledged", "silenced", "inhibited", "resolved"]
-ActionKind = Literal["retrain", "rollback"]
+ActionKind = Literal["retrain", "evaluate", "canary", "rollback"]
+"""retrain: dataset, fine-tune, gate; evaluate: the gate alone; both end with a candidate. canary: from candidate to champion."""
 ActionState = Literal[
     "suggested",
     "waiting",
@@ -571,12 +650,12 @@ class ActionTarget(msgspec.Struct, kw_only=True, omit_defaults=True):
     app: str
     environment: str
     version: str | None = None
-    """The bad version of a rollback."""
+    """The bad version of a rollback; the candidate of an evaluation or a canary."""
     to_version: str | None = None
 
 
 class Precondition(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What must still be true when a worker starts; `route_epoch` is null until there is a gateway."""
+    """What must still be true when a worker starts; null: nothing is asked (an app without the gateway has no route)."""
 
     route_epoch: int | None = None
     version: str | None = None
@@ -604,8 +683,94 @@ class ActionStep(Message):
     precondition: Precondition = msgspec.field(default_factory=Precondition)
     evidence: list[str] = []
     """Sentences and alert ids that justify the action."""
+    phase: str = ""
+    """Where a running action stands: see docs/loop.md for the phases of each kind."""
+    data: dict[str, Scalar] = {}
+    """Facts of the phase: job and file ids, route epoch, weight, figures. A step carries on what the step before it had."""
     config: str = ""
     rules: str = ""
+
+
+# --- llm.routes, llm.gateways ---------------------------------------------------------------------------------------
+
+
+class CallConfiguration(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What a registry version is: everything that decides how a request is answered, but the request itself."""
+
+    model: str
+    """Model or deployment that the provider is asked for."""
+    system_prompt: str | None = None
+    """Put before the request's messages, in place of system messages of its own."""
+    parameters: dict[str, Scalar] = {}
+    """Sampling parameters; they replace those of the request."""
+    tools: list[dict[str, Any]] = []
+    """Tool definitions in the provider's format; they replace those of the request where there are any."""
+
+
+class RouteTable(Message):
+    """Which version answers an app's requests. One writer per app: epoch = the epoch that it was based on + 1.
+
+    A unit (conversation, else user, else request) falls into [0, WEIGHT_ONE) by a stable hash with `experiment`; below
+    `weight` it is the candidate's. A table carries whole call configurations, so that a gateway needs nothing else.
+    """
+
+    app: str
+    environment: str
+    epoch: int
+    based_on: int
+    champion: str
+    candidate: str | None = None
+    weight: int = 0
+    previous: str | None = None
+    """The champion before this one."""
+    experiment: str = ""
+    versions: dict[str, CallConfiguration] = {}
+    """Of champion, candidate and previous."""
+    bad: list[str] = []
+    """Versions that were rolled back, the newest last."""
+    hold: str | None = None
+    """The person whose rollback stands: no automatic actor changes the table."""
+    action: str | None = None
+    """The action whose step this is, so that a second worker sees that it has been done."""
+    actor: str = ""
+    reason: str = ""
+
+
+class RouteReport(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one gateway does for one app since it applied `epoch`."""
+
+    app: str
+    environment: str
+    epoch: int
+    champion: str
+    """Of the table with that epoch."""
+    started: dict[str, int] = {}
+    """Version → requests started since the epoch was applied."""
+    running: dict[str, int] = {}
+    """Version → requests under way now, whenever they started: streams may run for long."""
+
+
+class GatewayReport(Message):
+    """A gateway's lease and confirmation, keyed by instance; the last one of a clean stop says `stopped`.
+
+    The lease is live for `lease_ms` from this record's append time. A gateway whose own clock says that it could not renew
+    it for `grace_ms` routes to champions only.
+    """
+
+    instance: str
+    incarnation: str
+    """New at each start. One instance runs once at a time (it locks its spool): a new incarnation means that the old one is dead."""
+    sequence: int
+    lease_ms: int = 3_000
+    grace_ms: int = 10_000
+    stopped: bool = False
+    known_dead: str | None = None
+    """Who saw that the process is gone: written by its supervisor or by a person on the gateway's behalf."""
+    routes: list[RouteReport] = []
+    spooled: int = 0
+    """Events that wait on disk."""
+    shed: int = 0
+    """Events or texts that were dropped because the spool was full, since the start."""
 
 
 # --- llm.state ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ WINDOWS: Final = "llm.windows"
 ALERTS: Final = "llm.alerts"
 ACTIONS: Final = "llm.actions"
 STATE: Final = "llm.state"
+ROUTES: Final = "llm.routes"
+GATEWAYS: Final = "llm.gateways"
 
 RAW_TOPICS: Final = (INTERACTIONS, FEEDBACK)
 
@@ -81,7 +83,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
     t.name: t
     for t in (
         Topic(INTERACTIONS, "conversation id, else trace id, else interaction id", (m.Interaction, m.Tick),
-              ("collector", "clients", "processor (ticks)"), ("processor", "backtest"),
+              ("collector", "gateway", "clients", "processor (ticks)"), ("processor", "backtest"),
               retention_ms=66 * HOUR_MS, embedded_partitions=4, cluster_partitions=32, settings=_SEGMENT_6H),
         Topic(FEEDBACK, "interaction id", (m.Feedback, m.Tick),
               ("collector", "clients", "processor (ticks)"), ("processor", "backtest"),
@@ -100,10 +102,19 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic(ACTIONS, "action id", (m.ActionStep,), ("controller", "workers"), ("sink", "workers", *_CONTROL_READERS),
               retention_ms=400 * DAY_MS, sharded=True),
         Topic(STATE, "<shard>/<section>", (m.StateSection,), ("controller",), ("controller",), cleanup="compact", sharded=True),
+        Topic(ROUTES, "app ‖ 0 ‖ environment", (m.RouteTable,), ("deploy worker", "cli"), ("gateway", "deploy worker", "cli"),
+              cleanup="compact"),
+        Topic(GATEWAYS, "gateway instance", (m.GatewayReport,), ("gateway", "supervisor", "cli"), ("deploy worker", "cli"),
+              cleanup="compact"),
     )
 }
 
 # fmt: on
+
+
+def route_key(app: str, environment: str) -> bytes:
+    """Key of an app's route table."""
+    return app.encode() + b"\0" + environment.encode()
 
 
 def shard_of(app: str, environment: str, shards: int) -> int:
@@ -112,4 +123,4 @@ def shard_of(app: str, environment: str, shards: int) -> int:
     >>> shard_of("help-desk", "production", 2) in (0, 1)
     True
     """
-    return crc32(app.encode() + b"\0" + environment.encode()) % shards
+    return crc32(route_key(app, environment)) % shards
