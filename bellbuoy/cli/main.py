@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
+    "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
     "migrate": Entry("bellbuoy.cli.migrate", "command", "Bring ClickHouse's tables up to date.", LOOK),
     "broker": Entry("bellbuoy.cli.process", "broker", "The embedded Apache Kafka.", PROCESSES),
@@ -47,6 +48,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
+    "finetune-worker": Entry(
+        "bellbuoy.cli.process", "finetune_worker", "Carries out retrain and evaluate, up to a candidate.", PROCESSES
+    ),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
 }
 

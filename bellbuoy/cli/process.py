@@ -84,6 +84,13 @@ def collector(parent: Parent = None) -> None:
     main(_begin("collector", parent))
 
 
+def finetune_worker(parent: Parent = None) -> None:
+    """Carry out `retrain` and `evaluate`: dataset, fine-tune, registry, gate. Exits with 75 when another one took over."""
+    from services.finetune_worker import main
+
+    raise typer.Exit(main(_begin("finetune-worker", parent)))
+
+
 def page(parent: Parent = None) -> None:
     """Serve the status page (BELLBUOY_HOST, BELLBUOY_PAGE_PORT, 8090)."""
     from services.page import main
