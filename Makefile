@@ -30,7 +30,13 @@ test: $(VENV)/.ready-dev ## what the machine lacks, then check, then all tests
 	@$(PY) -m tests.lacks
 	@$(MAKE) --no-print-directory check
 	@$(BELLBUOY) setup
+ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
+else
+	@$(PY) -m pytest tests/unit tests/contract
+	@$(PY) -m pytest -n 3 --dist loadfile tests/integration
+	@$(PY) -m pytest tests/chaos tests/browser
+endif
 
 check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas
 	$(VENV)/bin/ruff check $(SOURCES)
