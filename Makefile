@@ -6,7 +6,8 @@ BELLBUOY := $(VENV)/bin/bellbuoy
 ROUNDS ?= 6
 SEED ?= 1
 BENCHES := scoring pipeline
-SOURCES := schemas core adapters streams services bellbuoy tests benchmarks
+PACKAGES := schemas core adapters streams services bellbuoy
+SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check bench chaos stop clean
@@ -33,7 +34,7 @@ test: $(VENV)/.ready-dev ## what the machine lacks, then check, then all tests
 ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
 else
-	@$(PY) -m pytest tests/unit tests/contract
+	@$(PY) -m pytest $(PACKAGES) tests/unit tests/contract
 	@$(PY) -m pytest -n 3 --dist loadfile tests/integration
 	@$(PY) -m pytest tests/chaos tests/browser
 endif
