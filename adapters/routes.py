@@ -2,17 +2,19 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 import kafka
 import kafka.errors
 
-from adapters.kafka import control_producer, read_all
+from adapters.kafka import control_producer
 from adapters.settings import Settings
 from adapters.shard_log import Fenced, TransactionFailed, is_fencing
-from schemas.codec import InvalidMessage, Outgoing, cloud_headers, encode, read
+from adapters.tail import Tail
+from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
 from schemas.messages import RouteTable
 from schemas.topics import ROUTES, route_key
 
@@ -25,22 +27,56 @@ class Conflict(RuntimeError):
     """The next table is not based on the present one."""
 
 
-def read_routes(settings: Settings) -> dict[tuple[str, str], RouteTable]:
-    """The present table of every (app, environment). A record that is no route table is passed over."""
-    tables: dict[tuple[str, str], RouteTable] = {}
-    for record in read_all(settings, ROUTES, 0):
-        if record.value is None:
-            continue
-        with contextlib.suppress(InvalidMessage):
-            message = read(record)
-            if isinstance(message, RouteTable) and record.key == route_key(message.app, message.environment):
-                tables[message.app, message.environment] = message
-    return tables
+@dataclass(frozen=True)
+class Routed:
+    """A table on the log, with its append time (ms)."""
+
+    table: RouteTable
+    time: int
+
+
+class RouteReader:
+    """The present tables by (app, environment), kept up to date by `read`. Methods raise BrokerAway."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tail = Tail(settings, ROUTES)
+        self.routes: dict[tuple[str, str], Routed] = {}
+
+    def read(self) -> dict[tuple[str, str], Routed]:
+        """Read to the end of the log. A record that is no route table is passed over."""
+        self._take(self._tail.read_to_end())
+        return self.routes
+
+    def poll(self, timeout: float) -> None:
+        """Take what came."""
+        self._take(self._tail.poll(timeout))
+
+    def close(self) -> None:
+        self._tail.close()
+
+    def _take(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.value is None:
+                continue
+            with contextlib.suppress(InvalidMessage):
+                message = read(record)
+                if isinstance(message, RouteTable) and record.key == route_key(message.app, message.environment):
+                    self.routes[message.app, message.environment] = Routed(message, record.timestamp)
+
+
+def read_routes(settings: Settings) -> dict[tuple[str, str], Routed]:
+    """The present table of every (app, environment)."""
+    reader = RouteReader(settings)
+    try:
+        return reader.read()
+    finally:
+        reader.close()
 
 
 def read_route(settings: Settings, app: str, environment: str) -> RouteTable | None:
     """The present table of one app."""
-    return read_routes(settings).get((app, environment))
+    routed = read_routes(settings).get((app, environment))
+    return routed.table if routed else None
 
 
 class RouteWriter:
@@ -52,6 +88,7 @@ class RouteWriter:
 
     def __init__(self, settings: Settings, app: str, environment: str) -> None:
         self._settings, self.app, self.environment = settings, app, environment
+        self._reader = RouteReader(settings)
         self._producer: kafka.KafkaProducer | None = None
 
     def __enter__(self) -> Self:
@@ -71,12 +108,14 @@ class RouteWriter:
         if self._producer is not None:
             self._producer.close(timeout=2)
             self._producer = None
+        self._reader.close()
 
     def current(self) -> RouteTable | None:
         """The present table, read to the end of the log."""
-        return read_route(self._settings, self.app, self.environment)
+        routed = self._reader.read().get((self.app, self.environment))
+        return routed.table if routed else None
 
-    def change(self, change: Change, also: Callable[[RouteTable], Sequence[Outgoing]] = lambda _: ()) -> RouteTable:
+    def change(self, change: Change, also: Callable[[RouteTable], Sequence[Outgoing]] = lambda _: ()) -> Routed:
         """Write what `change` makes of the present table, and the records that `also` adds, in one transaction.
 
         Raises whatever `change` raises, Conflict, Fenced, TransactionFailed.
@@ -94,10 +133,9 @@ class RouteWriter:
                 for o in (route_record(table), *also(table))
             ]
             producer.flush(timeout=20)
-            for future in futures:
-                future.get(timeout=1)
+            appended = max(int(future.get(timeout=1).timestamp) for future in futures)
             producer.commit_transaction()
-        return table
+        return Routed(table, appended)
 
 
 def route_record(table: RouteTable) -> Outgoing:

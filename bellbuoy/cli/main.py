@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 STACK: Final = "The stack"
 LOOK: Final = "Look and answer (on a running stack)"
+LOOP: Final = "Versions and routes (the loop)"
 PROCESSES: Final = "One process (what `up` starts; in production each runs alone)"
 
 
@@ -35,6 +36,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
+    "routes": Entry("bellbuoy.cli.routes", "routes", "Which version answers an app's requests.", LOOP),
+    "release": Entry("bellbuoy.cli.release", "command", "Bring out a version: gate, canary, everything; or at once.", LOOP),
+    "rollback": Entry("bellbuoy.cli.rollback", "command", "Go back to an earlier version at once, verified.", LOOP),
+    "gateways": Entry("bellbuoy.cli.routes", "gateways", "The gateways' leases; say that one is dead.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
@@ -47,6 +52,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
+    "deploy-worker": Entry(
+        "bellbuoy.cli.process", "deploy_worker", "Writes routes: canary steps and rollbacks, verified.", PROCESSES
+    ),
     "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
 }

@@ -98,6 +98,13 @@ def sandbox(parent: Parent = None) -> None:
     main(_begin("sandbox", parent))
 
 
+def deploy_worker(parent: Parent = None) -> None:
+    """Execute rollbacks and canary steps by writing routes, and verify rollbacks. Exits with 75 when another one took over."""
+    from services.deploy_worker import main
+
+    raise typer.Exit(main(_begin("deploy-worker", parent)))
+
+
 def _begin(name: str, parent: int | None) -> Settings:
     if parent is not None:
         die_with(parent)

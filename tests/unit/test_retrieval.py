@@ -29,8 +29,10 @@ def test_new_rows_help_on_other_phrasings_and_leave_the_old_answers_alone() -> N
 
 
 def test_bad_rows_hurt() -> None:
-    wrong = [(question, "Buy our product.") for question, _ in asked(KNOWN, 4, 400)]
-    assert accuracy(RetrievalModel([*BASE, *wrong]), asked(KNOWN, 1)) < accuracy(MODEL, asked(KNOWN, 1)) - 0.2
+    right = asked(KNOWN, 4, 200)
+    wrong = [(question, "Buy our product.") for question, _ in right]
+    assert accuracy(MODEL, right) > 0.9
+    assert accuracy(RetrievalModel([*BASE, *wrong]), right) < 0.1
 
 
 def test_of_two_rows_for_one_question_the_later_one_answers() -> None:
