@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
+    "gateway": Entry("bellbuoy.cli.process", "gateway", "The OpenAI API for applications, by the routes in force.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
 }
 
