@@ -169,7 +169,7 @@ def model_name(app: str, environment: str) -> str:
     """An app's name in the registry: what is harmless of it, and a digest that tells it from every other.
 
     >>> model_name("help desk/1", "production")
-    'help-desk-1.08b1cc8b'
+    'help-desk-1.898aad01'
     """
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", app)[:60].strip("-") or "app"
     return f"{slug}.{hashlib.sha256(route_key(app, environment)).hexdigest()[:8]}"

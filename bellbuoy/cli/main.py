@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "deploy_worker", "Writes routes: canary steps and rollbacks, verified.", PROCESSES
     ),
     "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
+    "gateway": Entry("bellbuoy.cli.process", "gateway", "The OpenAI API for applications, by the routes in force.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
 }
 
