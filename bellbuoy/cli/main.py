@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
+    "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
     "mlflow": Entry("bellbuoy.cli.process", "mlflow", "The embedded MLflow: versions and how they came about.", PROCESSES),
 }

@@ -102,6 +102,13 @@ def mlflow(parent: Parent = None) -> None:
     main(_begin("mlflow", parent))
 
 
+def sandbox(parent: Parent = None) -> None:
+    """Serve the sandbox provider on this machine (BELLBUOY_SANDBOX_PORT, 8801): OpenAI's wire format, a small retrieval model, no cost."""
+    from services.sandbox import main
+
+    main(_begin("sandbox", parent))
+
+
 def _begin(name: str, parent: int | None) -> Settings:
     if parent is not None:
         die_with(parent)
