@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     store_port: int = Field(default=8123, description="preferred port of the embedded store")
     page_port: int = Field(default=8090, description="preferred port of the status page")
     gateway_port: int = Field(default=8800, description="preferred port of the gateway")
+    gateway_spool_mb: int = Field(default=256, ge=1, description="most that the gateway keeps on disk while the broker is away")
+    gateway_timeout_s: float = Field(default=600, gt=0, description="longest silence of the provider before the gateway gives up")
     sandbox_port: int = Field(default=8801, description="preferred port of the sandbox provider")
     mlflow_port: int = Field(default=5000, description="preferred port of the embedded MLflow server")
     kafka_port: int = Field(default=9092, description="preferred port of the embedded broker")

@@ -10,7 +10,9 @@ from schemas.topics import (
     CONFIG,
     DEADLETTER,
     FEEDBACK,
+    GATEWAYS,
     INTERACTIONS,
+    ROUTES,
     SCORED,
     STATE,
     SUMMARIES,
@@ -31,6 +33,7 @@ class Node:
 TOPOLOGY: Final = (
     Node("clients", "any Kafka producer", (), (INTERACTIONS, FEEDBACK)),
     Node("collector", "services.collector", (), (INTERACTIONS, FEEDBACK)),
+    Node("gateway", "services.gateway", (ROUTES,), (INTERACTIONS, GATEWAYS)),
     Node("cli", "bellbuoy.cli", (), (CONFIG, COMMANDS)),
     Node("ledger", "core.ledger", (), (COMMANDS,)),
     Node("processor", "core.blocks.score_block", (INTERACTIONS, FEEDBACK, CONFIG), (SCORED, SUMMARIES, DEADLETTER)),

@@ -84,6 +84,13 @@ def collector(parent: Parent = None) -> None:
     main(_begin("collector", parent))
 
 
+def gateway(parent: Parent = None) -> None:
+    """Serve the OpenAI API to applications (BELLBUOY_HOST, BELLBUOY_GATEWAY_PORT, 8800), by the routes in force."""
+    from services.gateway import main
+
+    main(_begin("gateway", parent))
+
+
 def page(parent: Parent = None) -> None:
     """Serve the status page (BELLBUOY_HOST, BELLBUOY_PAGE_PORT, 8090)."""
     from services.page import main
