@@ -58,6 +58,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
     "gateway": Entry("bellbuoy.cli.process", "gateway", "The OpenAI API for applications, by the routes in force.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
+    "mlflow": Entry("bellbuoy.cli.process", "mlflow", "The embedded MLflow: versions and how they came about.", PROCESSES),
 }
 
 

@@ -98,6 +98,17 @@ def page(parent: Parent = None) -> None:
     main(_begin("page", parent))
 
 
+def mlflow(parent: Parent = None) -> None:
+    """Run MLflow (tracking server and model registry) on SQLite under the data folder (BELLBUOY_HOST, BELLBUOY_MLFLOW_PORT, 5000).
+
+    It has no users: whoever reaches the port may write. Requests that name it otherwise than by an address of this machine or of a
+    private network are refused unless MLFLOW_SERVER_ALLOWED_HOSTS names the host.
+    """
+    from adapters.mlflow_server import main
+
+    main(_begin("mlflow", parent))
+
+
 def sandbox(parent: Parent = None) -> None:
     """Serve the sandbox provider on this machine (BELLBUOY_SANDBOX_PORT, 8801): OpenAI's wire format, a small retrieval model, no cost."""
     from services.sandbox import main
