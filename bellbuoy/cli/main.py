@@ -52,6 +52,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
+    "finetune-worker": Entry(
+        "bellbuoy.cli.process", "finetune_worker", "Dataset, fine-tune, gate: from a retrain to a candidate.", PROCESSES
+    ),
     "deploy-worker": Entry(
         "bellbuoy.cli.process", "deploy_worker", "Writes routes: canary steps and rollbacks, verified.", PROCESSES
     ),

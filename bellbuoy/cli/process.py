@@ -116,6 +116,13 @@ def sandbox(parent: Parent = None) -> None:
     main(_begin("sandbox", parent))
 
 
+def finetune_worker(parent: Parent = None) -> None:
+    """Carry out `retrain` and `evaluate`: dataset, fine-tune, gate, candidate. Exits with 75 when another one took over."""
+    from services.finetune_worker import main
+
+    raise typer.Exit(main(_begin("finetune-worker", parent)))
+
+
 def deploy_worker(parent: Parent = None) -> None:
     """Execute rollbacks and canary steps by writing routes, and verify rollbacks. Exits with 75 when another one took over."""
     from services.deploy_worker import main
