@@ -263,9 +263,9 @@ class Trial:
         return [name for name in ROWS if self.non_inferiority(name) < 1.0 / self.rules.alpha]
 
     def figures(self, guardrail: str) -> str:
-        """Both arms' failures in one sentence; of a ladder on the rung with most harm."""
+        """Both arms' failures in one sentence; of a ladder on the highest rung with most harm, else where half of them fail."""
         first, count = ROWS[guardrail]
-        row = first + int(np.argmax(_mean_exp(self._harm[first : first + count])))
+        row = first + self._telling_rung(first, count)
         k1, n1, k0, n0 = self._totals[row].tolist()
         if n1 == 0 or n0 == 0:
             return f"{guardrail}: no data to compare ({n1} from the candidate, {n0} from the champion)"
@@ -281,6 +281,13 @@ class Trial:
             f"warning: the candidate has {candidate} of {units} units where its weights make {self._expected:.0f}; "
             "units may be lost or assigned elsewhere"
         )
+
+    def _telling_rung(self, first: int, count: int) -> int:
+        harm = _mean_exp(self._harm[first : first + count])
+        if harm.max() > 1.0:
+            return count - 1 - int(np.argmax(harm[::-1]))
+        k1, n1, k0, n0 = self._totals[first : first + count].T
+        return int(np.argmax(2 * (k1 + k0) <= n1 + n0))
 
     def _not_worse(self) -> Floats:
         better = _mean_exp(self._better)
