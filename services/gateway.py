@@ -26,6 +26,8 @@ from services.gateway_lease import DELIVERY_S, Lease
 from services.gateway_routes import RouteFollower, Routes
 
 _SHUTDOWN_S: Final = 20
+_IDLE_S: Final = 75
+"""Longer than clients keep an idle connection, so that they close it and not the gateway."""
 _THREADS_END_S: Final = 5.0
 
 
@@ -143,7 +145,7 @@ def main(settings: Settings) -> None:
         async def serve_until_stopped() -> None:
             await process.upstream.open()
             telemetry.ready("gateway", True)
-            await serve(process.app, listener, graceful_s=_SHUTDOWN_S, beside=process.run())
+            await serve(process.app, listener, graceful_s=_SHUTDOWN_S, idle_s=_IDLE_S, beside=process.run())
             await process.stop()
 
         # Not uvloop: it writes at the end of a turn, asyncio at once, so that nothing comes between the last look at the
