@@ -1,87 +1,61 @@
-"""The gateways' leases and confirmations on llm.gateways, and a word for those that somebody saw dead."""
+"""What gateways say on llm.gateways: their last reports, and that one of them is known to be dead."""
 
 import contextlib
 import time
-from collections.abc import Iterable
+from contextlib import closing
 
 import msgspec
 
-from adapters.kafka import control_producer
+from adapters.kafka import control_producer, read_all
 from adapters.settings import Settings
-from adapters.tail import Tail, broker_errors
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
 from schemas.messages import GatewayReport
 from schemas.topics import GATEWAYS
 
 
-class GatewayReports:
-    """The last report of every instance, kept up to date by `poll`. Methods raise BrokerAway."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._tail = Tail(settings, GATEWAYS)
-        self._newest = (0, time.monotonic())
-        self.reports: dict[str, tuple[GatewayReport, int]] = {}
-        """Instance → report and its append time (ms)."""
-
-    def read(self) -> dict[str, tuple[GatewayReport, int]]:
-        """Read to the end of the log."""
-        self._take(self._tail.read_to_end())
-        return self.reports
-
-    def poll(self, timeout: float) -> bool:
-        """Take what came; whether anything did."""
-        records = self._tail.poll(timeout)
-        self._take(records)
-        return bool(records)
-
-    def now(self, at_least: int = 0) -> int:
-        """The broker's time (ms), rather too early than too late: the newest append time seen, and what has passed here since.
-
-        `at_least` is an append time of another topic that has passed.
-        """
-        appended, seen = self._newest
-        if at_least > appended:
-            self._newest = (at_least, time.monotonic())
-            return at_least
-        return appended + int((time.monotonic() - seen) * 1000)
-
-    def close(self) -> None:
-        self._tail.close()
-
-    def _take(self, records: Iterable[Record]) -> None:
-        for record in records:
-            if record.timestamp >= self.now():
-                self._newest = (record.timestamp, time.monotonic())
-            if record.value is None:
-                self.reports.pop((record.key or b"").decode(errors="replace"), None)
-                continue
-            with contextlib.suppress(InvalidMessage):
-                report = read(record)
-                if isinstance(report, GatewayReport) and record.key == report.instance.encode():
-                    self.reports[report.instance] = (report, record.timestamp)
+def report_of(record: Record) -> GatewayReport | None:
+    """The report that a record of llm.gateways holds; None for one that is no report, or not under its instance's key."""
+    if record.value is None:
+        return None
+    with contextlib.suppress(InvalidMessage):
+        message = read(record)
+        if isinstance(message, GatewayReport) and record.key == message.instance.encode():
+            return message
+    return None
 
 
-def mark_dead(settings: Settings, instance: str, who: str, *, incarnation: str | None = None) -> bool:
-    """Record that an instance's process is gone, as `who` saw it; False where there is nothing to say.
+def read_gateways(settings: Settings) -> dict[str, tuple[GatewayReport, int]]:
+    """The last report of every instance, with its append time (ms)."""
+    reports: dict[str, tuple[GatewayReport, int]] = {}
+    for record in read_all(settings, GATEWAYS, 0):
+        report = report_of(record)
+        if report is not None:
+            reports[report.instance] = (report, record.timestamp)
+        elif record.value is None and record.key is not None:
+            reports.pop(record.key.decode(errors="replace"), None)
+    return reports
 
-    With `incarnation` given, a report of another one (it has been started again) is left as it is. Raises BrokerAway.
+
+def mark_dead(settings: Settings, instance: str, who: str, incarnation: str | None = None) -> GatewayReport | None:
+    """Say on a gateway's behalf that its process is gone; returns what was written.
+
+    None where there is nothing to say: no such instance, an end that is known already, or, where `incarnation` names the
+    process that died, a newer one that has reported since.
     """
-    reports = GatewayReports(settings)
-    try:
-        last, _ = reports.read().get(instance, (None, 0))
-    finally:
-        reports.close()
-    if last is None or last.stopped or last.known_dead or incarnation not in (None, last.incarnation):
-        return False
-    dead = msgspec.structs.replace(last, sequence=last.sequence + 1, known_dead=who)
-    out = report_record(dead, source="bellbuoy.supervisor")
-    with broker_errors(), contextlib.closing(control_producer(settings, None, linger_ms=0)) as producer:
-        producer.send(out.topic, value=out.value, key=out.key, headers=out.headers, partition=out.partition).get(timeout=10)
-    return True
+    report, _ = read_gateways(settings).get(instance, (None, 0))
+    if report is None or report.stopped or report.known_dead is not None or incarnation not in (None, report.incarnation):
+        return None
+    dead = msgspec.structs.replace(report, known_dead=who, sequence=report.sequence + 1, extra={})
+    out = report_record(dead)
+    with closing(control_producer(settings, None)) as producer:
+        future = producer.send(out.topic, value=out.value, key=out.key, headers=list(out.headers), partition=out.partition)
+        producer.flush(timeout=10)
+        future.get(timeout=1)
+    return dead
 
 
-def report_record(report: GatewayReport, *, source: str = "bellbuoy.gateway") -> Outgoing:
+def report_record(report: GatewayReport) -> Outgoing:
     """A report as its record."""
     id_ = f"{report.instance}/{report.incarnation}/{report.sequence}"
-    headers = cloud_headers(GatewayReport, id_=id_, time_ms=int(time.time() * 1000), source=source)
+    headers = cloud_headers(GatewayReport, id_=id_, time_ms=int(time.time() * 1000), source="bellbuoy.gateways")
     return Outgoing(GATEWAYS, report.instance.encode(), encode(report), headers, 0)

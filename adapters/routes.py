@@ -2,18 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 import kafka
 import kafka.errors
 
-from adapters.kafka import control_producer
+from adapters.kafka import control_producer, read_all
 from adapters.settings import Settings
 from adapters.shard_log import Fenced, TransactionFailed, is_fencing
-from adapters.tail import Tail
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
 from schemas.messages import RouteTable
 from schemas.topics import ROUTES, route_key
@@ -27,69 +25,52 @@ class Conflict(RuntimeError):
     """The next table is not based on the present one."""
 
 
-@dataclass(frozen=True)
-class Routed:
-    """A table on the log, with its append time (ms)."""
-
-    table: RouteTable
-    time: int
-
-
-class RouteReader:
-    """The present tables by (app, environment), kept up to date by `read`. Methods raise BrokerAway."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._tail = Tail(settings, ROUTES)
-        self.routes: dict[tuple[str, str], Routed] = {}
-
-    def read(self) -> dict[tuple[str, str], Routed]:
-        """Read to the end of the log. A record that is no route table is passed over."""
-        self._take(self._tail.read_to_end())
-        return self.routes
-
-    def poll(self, timeout: float) -> None:
-        """Take what came."""
-        self._take(self._tail.poll(timeout))
-
-    def close(self) -> None:
-        self._tail.close()
-
-    def _take(self, records: Iterable[Record]) -> None:
-        for record in records:
-            if record.value is None:
-                continue
-            with contextlib.suppress(InvalidMessage):
-                message = read(record)
-                if isinstance(message, RouteTable) and record.key == route_key(message.app, message.environment):
-                    self.routes[message.app, message.environment] = Routed(message, record.timestamp)
+def table_of(record: Record) -> RouteTable | None:
+    """The table that a record of llm.routes holds; None for one that is no table, or not under its app's key."""
+    if record.value is None:
+        return None
+    with contextlib.suppress(InvalidMessage):
+        message = read(record)
+        if isinstance(message, RouteTable) and record.key == route_key(message.app, message.environment):
+            return message
+    return None
 
 
-def read_routes(settings: Settings) -> dict[tuple[str, str], Routed]:
-    """The present table of every (app, environment)."""
-    reader = RouteReader(settings)
-    try:
-        return reader.read()
-    finally:
-        reader.close()
+def route_log(settings: Settings) -> Iterator[tuple[RouteTable, int]]:
+    """Every table that the log still holds, oldest first, with its append time (ms)."""
+    for record in read_all(settings, ROUTES, 0):
+        table = table_of(record)
+        if table is not None:
+            yield table, record.timestamp
+
+
+def read_routes(settings: Settings) -> dict[tuple[str, str], RouteTable]:
+    """The present table of every (app, environment). A record that is no route table is passed over."""
+    return {(table.app, table.environment): table for table, _ in route_log(settings)}
 
 
 def read_route(settings: Settings, app: str, environment: str) -> RouteTable | None:
     """The present table of one app."""
-    routed = read_routes(settings).get((app, environment))
-    return routed.table if routed else None
+    return read_routes(settings).get((app, environment))
 
 
 class RouteWriter:
     """The writer of one app's route table: entering fences the writer before it, whoever that was.
 
     Use as a context manager; Fenced when another writer came since, TransactionFailed when a change may not have been
-    committed (then read again before you repeat it: `table.action` says what has been done).
+    committed (then enter anew before you repeat it: `table.action` says what has been done). Until then nobody else can have
+    written, so the table read on entering, and what was written since, is the present one.
+
+    `read`: how the present table is found, by whoever follows llm.routes already; default: by reading the topic.
     """
 
-    def __init__(self, settings: Settings, app: str, environment: str) -> None:
+    def __init__(
+        self, settings: Settings, app: str, environment: str, read: Callable[[], RouteTable | None] | None = None
+    ) -> None:
         self._settings, self.app, self.environment = settings, app, environment
-        self._reader = RouteReader(settings)
+        self._read = read or (lambda: read_route(settings, app, environment))
         self._producer: kafka.KafkaProducer | None = None
+        self._now: RouteTable | None = None
 
     def __enter__(self) -> Self:
         with _route_errors(self.app):
@@ -101,28 +82,34 @@ class RouteWriter:
                 delivery_timeout_ms=20_000,
                 linger_ms=0,
             )
-            self._producer.init_transactions()
+            try:
+                self._producer.init_transactions()
+                self._now = self._read()
+            except BaseException:
+                self.close()
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._producer is not None:
             self._producer.close(timeout=2)
             self._producer = None
-        self._reader.close()
 
     def current(self) -> RouteTable | None:
-        """The present table, read to the end of the log."""
-        routed = self._reader.read().get((self.app, self.environment))
-        return routed.table if routed else None
+        """The present table."""
+        assert self._producer is not None, "enter the writer first"
+        return self._now
 
-    def change(self, change: Change, also: Callable[[RouteTable], Sequence[Outgoing]] = lambda _: ()) -> Routed:
+    def change(self, change: Change, also: Callable[[RouteTable], Sequence[Outgoing]] = lambda _: ()) -> RouteTable:
         """Write what `change` makes of the present table, and the records that `also` adds, in one transaction.
 
-        Raises whatever `change` raises, Conflict, Fenced, TransactionFailed.
+        Raises whatever `change` raises, Conflict, Fenced, TransactionFailed; after the last two the writer is of no more use.
         """
         assert self._producer is not None, "enter the writer first"
-        producer = self._producer
-        now = self.current()
+        producer, now = self._producer, self._now
         table = change(now)
         if table.based_on != (now.epoch if now else 0) or table.epoch != table.based_on + 1:
             raise Conflict(f"epoch {table.epoch} is not the one after {now.epoch if now else 0}")
@@ -133,9 +120,11 @@ class RouteWriter:
                 for o in (route_record(table), *also(table))
             ]
             producer.flush(timeout=20)
-            appended = max(int(future.get(timeout=1).timestamp) for future in futures)
+            for future in futures:
+                future.get(timeout=1)
             producer.commit_transaction()
-        return Routed(table, appended)
+        self._now = table
+        return table
 
 
 def route_record(table: RouteTable) -> Outgoing:
