@@ -45,7 +45,7 @@ def command(
         bool, typer.Option("--json", help="Print the outcome as one JSON line at the end; the story goes to stderr.")
     ] = False,
 ) -> None:
-    """Play a live story on real text and print what happens as it happens. It takes four to five minutes.
+    """Play a live story on real text and print what happens as it happens. It takes about four minutes.
 
     A help desk behind the gateway answers questions about Python. Users begin to ask about something new: an alert, a fine-tune on
     what users corrected, a gate, a canary, a promotion. Then somebody rolls out a bad prompt: an alert, a rollback, and the proof
