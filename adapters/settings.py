@@ -70,7 +70,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def stack_file(self) -> Path:
-        """Written by the supervisor: `{"urls": {"collector", "store", "page", "kafka"}, "processes": …}`."""
+        """Written by the supervisor: `{"urls": {"collector", "gateway", "store", "kafka", …}, "processes": …}`."""
         return self.run_dir / "stack.json"
 
     def stack(self) -> dict[str, Any] | None:

@@ -430,7 +430,7 @@ def build_sandbox(settings: Settings) -> Sandbox:
 
 
 def main(settings: Settings) -> None:
-    """Serve on this machine only, until SIGTERM or SIGINT."""
+    """Serve on `settings.host` and `settings.sandbox_port` until SIGTERM or SIGINT; an embedded stack has it on loopback."""
     set_up_logging("sandbox", settings)
     with Telemetry("sandbox", settings) as telemetry:
         telemetry.set_ready("training the base model")
@@ -440,7 +440,7 @@ def main(settings: Settings) -> None:
             telemetry.set_ready(None)
 
         app.on_startup.append(ready)
-        web.run_app(app, host="127.0.0.1", port=settings.sandbox_port, print=None, access_log=None, shutdown_timeout=3)
+        web.run_app(app, host=settings.host, port=settings.sandbox_port, print=None, access_log=None, shutdown_timeout=3)
 
 
 if __name__ == "__main__":
