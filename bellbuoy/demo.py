@@ -15,7 +15,7 @@ from rich.markup import escape
 from adapters import clickhouse
 from adapters.corpus import PYARROW, STDLIB, HelpDesk
 from adapters.keys import api_key
-from adapters.registry import Registry, RegistryAway
+from adapters.registry import MlflowRegistry, RegistryAway
 from adapters.settings import Settings
 from bellbuoy.ledger import read_ledger, wait_at_rest
 from bellbuoy.narrator import Narrator
@@ -185,7 +185,7 @@ class HelpDeskStory(Story):
         super().__init__(settings, script, console)
         self._opinions = opinions
         self._bad: str | None = None
-        self._registry = Registry(settings)
+        self._registry = MlflowRegistry(settings)
         self._users = Users(
             urls,
             api_key(settings),
@@ -274,8 +274,7 @@ class HelpDeskStory(Story):
                     self._script.app,
                     DEMO_ENVIRONMENT,
                     configuration,
-                    reason=reason,
-                    actor=ACTOR,
+                    facts={"reason": reason, "actor": ACTOR},
                 )
             except RegistryAway:
                 if time.monotonic() > deadline:

@@ -3,7 +3,10 @@
 import logging
 import threading
 
-from adapters.gateways import GatewayReports, mark_dead
+from confluent_kafka import KafkaException
+from kafka.errors import KafkaError
+
+from adapters.gateways import mark_dead, read_gateways
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway
 
@@ -17,15 +20,11 @@ def record_death(settings: Settings, instance: str, again: threading.Event) -> b
     marked is one that was read while none ran, and a report of a later one is left alone.
     """
     try:
-        reports = GatewayReports(settings)
-        try:
-            last, _ = reports.read().get(instance, (None, 0))
-        finally:
-            reports.close()
+        last, _ = read_gateways(settings).get(instance, (None, 0))
         if last is None or again.is_set():
             return False
-        marked = mark_dead(settings, instance, "supervisor", incarnation=last.incarnation)
-    except BrokerAway as error:
+        marked = mark_dead(settings, instance, "supervisor", incarnation=last.incarnation) is not None
+    except (BrokerAway, KafkaException, KafkaError, TimeoutError) as error:
         log.warning("the death of a gateway is not recorded", extra={"fields": {"instance": instance, "reason": str(error)}})
         return False
     if marked:

@@ -78,7 +78,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         settings = Settings(data_dir=here.data_dir, cache_dir=CACHE)
         asyncio.run(some_traffic(settings, here.status()["urls"]["collector"]))
         changed = Told.of(here.run("demo", "--json", "--exit", "--seed", str(SEED)))
-        calm = Told.of(here.run("demo", "--json", "--exit", "--seed", str(SEED), "--no-shift", "--no-bad-version", "--no-feedback"))
+        calm = Told.of(
+            here.run("demo", "--json", "--exit", "--seed", str(SEED), "--no-shift", "--no-bad-version", "--no-feedback")
+        )
         yield Played(here, settings, changed, calm)
     finally:
         here.run("down")
