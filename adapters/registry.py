@@ -45,7 +45,7 @@ class Version(msgspec.Struct, kw_only=True, frozen=True):
     facts: dict[str, str] = {}
 
 
-class Registry(Protocol):
+class VersionRegistry(Protocol):
     """Versions by app and environment. Every method raises RegistryAway; those that read, UnknownVersion."""
 
     def register(
@@ -94,8 +94,8 @@ def version_number(version: str) -> int:
     return int(version[1:])
 
 
-class MlflowRegistry:
-    """`Registry` on MLflow; `adapters.memory_registry` has the in-memory twin. MLflow is imported at the first use."""
+class Registry:
+    """`VersionRegistry` on MLflow; `adapters.memory_registry` has the in-memory twin. MLflow is imported at the first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
