@@ -10,7 +10,9 @@ from schemas.topics import (
     CONFIG,
     DEADLETTER,
     FEEDBACK,
+    GATEWAYS,
     INTERACTIONS,
+    ROUTES,
     SCORED,
     STATE,
     SUMMARIES,
@@ -31,7 +33,7 @@ class Node:
 TOPOLOGY: Final = (
     Node("clients", "any Kafka producer", (), (INTERACTIONS, FEEDBACK)),
     Node("collector", "services.collector", (), (INTERACTIONS, FEEDBACK)),
-    Node("cli", "bellbuoy.cli", (), (CONFIG, COMMANDS)),
+    Node("cli", "bellbuoy.cli", (ROUTES, GATEWAYS), (CONFIG, COMMANDS, ROUTES, GATEWAYS)),
     Node("ledger", "core.ledger", (), (COMMANDS,)),
     Node("processor", "core.blocks.score_block", (INTERACTIONS, FEEDBACK, CONFIG), (SCORED, SUMMARIES, DEADLETTER)),
     Node("processor (ticks)", "streams.ticker.Ticker", (), (INTERACTIONS, FEEDBACK)),
@@ -44,6 +46,7 @@ TOPOLOGY: Final = (
     ),
     Node("sink", "services.sink", (SCORED, SUMMARIES, DEADLETTER, WINDOWS, ALERTS, ACTIONS), ()),
     Node("workers", "to come", (ACTIONS,), (ACTIONS,)),
+    Node("deploy worker", "services.deploy_worker", (ACTIONS, ROUTES, GATEWAYS), (ACTIONS, ROUTES)),
     Node(
         "backtest",
         "streams.backtest.recompute",

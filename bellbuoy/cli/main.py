@@ -35,6 +35,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
+    "routes": Entry("bellbuoy.cli.routes", "routes", "Which version of an app answers.", LOOK),
+    "gateways": Entry("bellbuoy.cli.routes", "gateways", "What the gateways confirm; say that one is dead.", LOOK),
+    "rollback": Entry("bellbuoy.cli.rollback", "command", "Take a version off at once, and see it verified.", LOOK),
+    "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOK),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
@@ -45,6 +49,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "sink": Entry("bellbuoy.cli.process", "sink", "Writes what was scored and decided to ClickHouse.", PROCESSES),
     "controller": Entry(
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
+    ),
+    "deploy-worker": Entry(
+        "bellbuoy.cli.process", "deploy_worker", "Carries out rollbacks and canaries, and verifies them.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
