@@ -10,7 +10,7 @@ from schemas.messages import CallConfiguration, Scalar
 
 
 class MemoryRegistry:
-    """`adapters.registry.Registry`; while `away` is true, every method raises RegistryAway."""
+    """`adapters.registry.VersionRegistry`; while `away` is true, every method raises RegistryAway."""
 
     def __init__(self) -> None:
         self.away = False

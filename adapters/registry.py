@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +46,7 @@ class Version(msgspec.Struct, kw_only=True, frozen=True):
     facts: dict[str, str] = {}
 
 
-class Registry(Protocol):
+class VersionRegistry(Protocol):
     """Versions by app and environment. Every method raises RegistryAway; those that read, UnknownVersion."""
 
     def register(
@@ -94,8 +95,8 @@ def version_number(version: str) -> int:
     return int(version[1:])
 
 
-class MlflowRegistry:
-    """`Registry` on MLflow; `adapters.memory_registry` has the in-memory twin. MLflow is imported at the first use."""
+class Registry:
+    """`VersionRegistry` on MLflow; `adapters.memory_registry` has the in-memory twin. MLflow is imported at the first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -197,12 +198,14 @@ class MlflowRegistry:
             ("MLFLOW_DISABLE_TELEMETRY", "true"),
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
             ("MLFLOW_HTTP_REQUEST_TIMEOUT", "20"),
+            ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ):
             os.environ.setdefault(key, value)
         import requests
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
             if self._connected is None:
                 self._connected = MlflowClient(_uri(self._settings))

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
+import httpx
 from rich.console import Console
 from rich.markup import escape
 
 from adapters import clickhouse
 from adapters.corpus import PYARROW, STDLIB, HelpDesk
 from adapters.keys import api_key
-from adapters.registry import MlflowRegistry, RegistryAway
+from adapters.registry import Registry, RegistryAway
 from adapters.settings import Settings
 from bellbuoy.ledger import read_ledger, wait_at_rest
 from bellbuoy.narrator import Narrator
@@ -46,6 +47,7 @@ ALERT_TIMEOUT_S: Final = 60.0
 PROMOTION_TIMEOUT_S: Final = 180.0
 ROLLBACK_TIMEOUT_S: Final = 45.0
 REGISTRY_TIMEOUT_S: Final = 120.0
+ROUTE_TRIES: Final = 300
 ACTOR: Final = "demo"
 
 
@@ -183,9 +185,9 @@ class HelpDeskStory(Story):
         opinions: bool = True,
     ) -> None:
         super().__init__(settings, script, console)
-        self._opinions = opinions
+        self._opinions, self._urls = opinions, urls
         self._bad: str | None = None
-        self._registry = MlflowRegistry(settings)
+        self._registry = Registry(settings)
         self._users = Users(
             urls,
             api_key(settings),
@@ -200,7 +202,19 @@ class HelpDeskStory(Story):
     async def _prepare(self) -> None:
         first = CallConfiguration(model=SANDBOX_MODEL, system_prompt=HELP_DESK_PROMPT)
         await self._release("v1", first, "the help desk opens")
+        await self._routed()
         self._say(f"the gateway sends [bold]{escape(self._script.app)}[/] to version v1 ({SANDBOX_MODEL}, a sandbox)")
+
+    async def _routed(self) -> None:
+        """Return when the gateway has applied the app's route: until then it would pass its requests through."""
+        headers = {"authorization": f"Bearer {api_key(self._settings)}"}
+        async with httpx.AsyncClient(base_url=self._urls["gateway"], headers=headers, timeout=10) as client:
+            for _ in range(ROUTE_TRIES):
+                answer = await client.get("/v1/models")
+                if answer.is_success and self._script.app in {model["id"] for model in answer.json()["data"]}:
+                    return
+                await asyncio.sleep(0.1)
+        raise RuntimeError("the gateway does not apply the route")
 
     async def _conduct(self) -> list[str]:
         plan = self._script.plan

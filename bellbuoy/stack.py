@@ -36,7 +36,18 @@ log = logging.getLogger(__name__)
 START_LIMIT_S: Final = 180.0
 HOPELESS_DEATHS: Final = 5
 """Quick deaths one after the other, after which waiting for a process makes no sense."""
-PROCESSES: Final = ("processor", "sink", "controller", "collector", "page", "mlflow", "sandbox", "gateway", "deploy-worker")
+PROCESSES: Final = (
+    "processor",
+    "sink",
+    "controller",
+    "collector",
+    "page",
+    "mlflow",
+    "sandbox",
+    "gateway",
+    "deploy-worker",
+    "finetune-worker",
+)
 """Those that need Kafka's topics or the store's tables, in the order of a start; stopped in reverse, what takes requests first."""
 _STOP_S: Final = {"processor": 20.0, "sink": 20.0, "controller": 20.0, "store": 30.0, "gateway": 30.0, "deploy-worker": 20.0}
 

@@ -11,7 +11,7 @@ from core.chat_answer import Answer, read_answer, tool_calls
 from schemas import codec
 from schemas.codec import InvalidMessage, Outgoing
 from schemas.limits import MAX_ID, MAX_ITEM_BYTES, MAX_NAME, validate_interaction
-from schemas.messages import CallConfiguration, ChatMessage, ContentPart, Interaction
+from schemas.messages import CallConfiguration, ChatMessage, ContentPart, Interaction, Scalar
 from schemas.topics import INTERACTIONS
 
 SOURCE: Final = "bellbuoy/gateway"
@@ -22,6 +22,8 @@ _OWN: Final = frozenset({"model", "messages", "tools", "stream", "stream_options
 _SYSTEM_ROLES: Final = ("system", "developer")
 _CLIPS: Final = (100_000, 20_000)
 """Characters that are kept of each text of an interaction that is too large, tried in turn."""
+_METADATA: Final = 16
+_METADATA_VALUE: Final = 512
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
@@ -146,6 +148,7 @@ def interaction_of(exchange: Exchange, answer: bytes) -> Interaction:
     if isinstance(fields, dict):
         interaction.request_model = name_of(_string(fields.get("model")))
         interaction.input = [_chat_message(m) for m in _listed(fields.get("messages"))]
+        interaction.attributes = _attributes(fields.get("metadata"))
     said = read_answer(answer, streamed=exchange.streamed)
     interaction.error_type = exchange.error_type or _error_type(exchange, said)
     interaction.response_model = name_of(said.model)
@@ -154,6 +157,14 @@ def interaction_of(exchange: Exchange, answer: bytes) -> Interaction:
     interaction.output = [ChatMessage(role=name_of(c.role) or "assistant", content=c.text) for c in said.choices]
     interaction.tool_calls = [call for choice in said.choices for call in tool_calls(choice)]
     return interaction
+
+
+def _attributes(metadata: object) -> dict[str, Scalar]:
+    """The request's metadata as attributes: names and values of a bounded length, as many as the wire format allows."""
+    if not isinstance(metadata, dict):
+        return {}
+    pairs = [(name_of(_string(key)), value) for key, value in list(metadata.items())[:_METADATA]]
+    return {name: value[:_METADATA_VALUE] for name, value in pairs if name and isinstance(value, str)}
 
 
 def record_of(interaction: Interaction, time_ms: int) -> Outgoing:

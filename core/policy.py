@@ -37,6 +37,11 @@ OVER: Final[frozenset[ActionState]] = FINAL | {"unverified", "superseded", "expi
 KEPT_MS: Final = 7 * 86_400_000
 """How long an action that is over is remembered."""
 
+MAX_ATTEMPTS: Final = 5
+"""So often is an action asked for that workers find superseded."""
+ABORTED_MS: Final = 60_000
+"""What a candidate answers so soon after its canary was aborted needs no rollback: those are the last of its requests."""
+
 BusiestBefore = Callable[[str, str, int, Sequence[str]], Busiest]
 """(app, environment, onset, excluded versions) → the version with most records in the 10 minutes before the onset."""
 
@@ -251,11 +256,14 @@ class Policy:
             return "no action: it is on versions that are counted together"
         if kind == "rollback" and not alert.upward:
             return "no action: the rate fell"
-        if any(a.begun or a.state not in ("superseded", "expired") for a in self.attempts(alert.id, kind, target.version)):
+        attempts = self.attempts(alert.id, kind, target.version)
+        if any(a.begun or a.state not in ("superseded", "expired") for a in attempts):
             return "no action: this incident has had its action"
+        if len(attempts) >= MAX_ATTEMPTS:
+            return f"no action: superseded {len(attempts)} times, the last time because {attempts[-1].step.reason}"
         for canary in self.of_app(alert.app, alert.environment, "canary") if kind == "rollback" else ():
             over = canary.state == "failed" or canary.step.phase == "abort"
-            if canary.step.target.version == target.version and over and canary.last_window >= alert.onset:
+            if canary.step.target.version == target.version and over and canary.last_window >= alert.onset - ABORTED_MS:
                 return f"no action: its canary {canary.step.id} has been aborted"
         if alert.caught_up and moment.end - alert.onset > ttl_ms:
             return f"no action: stale, it began at {rfc3339(alert.onset)}"

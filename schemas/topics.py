@@ -99,7 +99,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic(WINDOWS, "shard", (m.WindowRows, m.Detection, m.Cut), ("controller",), ("sink", *_CONTROL_READERS),
               retention_ms=30 * DAY_MS, sharded=True),
         Topic(ALERTS, "alert id", (m.AlertTransition,), ("controller",), ("sink",), retention_ms=400 * DAY_MS, sharded=True),
-        Topic(ACTIONS, "action id", (m.ActionStep,), ("controller", "workers"), ("sink", "workers", *_CONTROL_READERS),
+        Topic(ACTIONS, "action id", (m.ActionStep,), ("controller", "deploy worker", "workers"), ("sink", "deploy worker", "workers", *_CONTROL_READERS),
               retention_ms=400 * DAY_MS, sharded=True),
         Topic(STATE, "<shard>/<section>", (m.StateSection,), ("controller",), ("controller",), cleanup="compact", sharded=True),
         Topic(ROUTES, "app ‖ 0 ‖ environment", (m.RouteTable,), ("deploy worker", "cli"), ("gateway", "deploy worker", "cli"),

@@ -1,6 +1,8 @@
 """The gateway: an OpenAI-compatible proxy that applies the route table and tells llm.interactions what it saw."""
 
 import asyncio
+import gc
+import sys
 import threading
 import time
 import uuid
@@ -26,6 +28,8 @@ from services.gateway_lease import DELIVERY_S, Lease
 from services.gateway_routes import RouteFollower, Routes
 
 _SHUTDOWN_S: Final = 20
+_SWITCH_S: Final = 0.0005
+_GC_THRESHOLDS: Final = (50_000, 20, 50)
 _IDLE_S: Final = 75
 """Longer than clients keep an idle connection, so that they close it and not the gateway."""
 _THREADS_END_S: Final = 5.0
@@ -148,6 +152,11 @@ def main(settings: Settings) -> None:
             await serve(process.app, listener, graceful_s=_SHUTDOWN_S, idle_s=_IDLE_S, beside=process.run())
             await process.stop()
 
+        # The threads beside the event loop must not keep it waiting, and what is loaded now stays.
+        sys.setswitchinterval(_SWITCH_S)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         # Not uvloop: it writes at the end of a turn, asyncio at once, so that nothing comes between the last look at the
         # lease and the request.
         asyncio.run(serve_until_stopped())

@@ -34,7 +34,7 @@ TOPOLOGY: Final = (
     Node("clients", "any Kafka producer", (), (INTERACTIONS, FEEDBACK)),
     Node("collector", "services.collector", (), (INTERACTIONS, FEEDBACK)),
     Node("gateway", "services.gateway", (ROUTES,), (INTERACTIONS, GATEWAYS)),
-    Node("cli", "bellbuoy.cli", (), (CONFIG, COMMANDS)),
+    Node("cli", "bellbuoy.cli", (ROUTES, GATEWAYS), (CONFIG, COMMANDS, ROUTES, GATEWAYS)),
     Node("ledger", "core.ledger", (), (COMMANDS,)),
     Node("processor", "core.blocks.score_block", (INTERACTIONS, FEEDBACK, CONFIG), (SCORED, SUMMARIES, DEADLETTER)),
     Node("processor (ticks)", "streams.ticker.Ticker", (), (INTERACTIONS, FEEDBACK)),
@@ -47,6 +47,7 @@ TOPOLOGY: Final = (
     ),
     Node("sink", "services.sink", (SCORED, SUMMARIES, DEADLETTER, WINDOWS, ALERTS, ACTIONS), ()),
     Node("workers", "to come", (ACTIONS,), (ACTIONS,)),
+    Node("deploy worker", "services.deploy_worker", (ACTIONS, ROUTES, GATEWAYS), (ACTIONS, ROUTES)),
     Node(
         "backtest",
         "streams.backtest.recompute",

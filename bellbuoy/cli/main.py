@@ -36,10 +36,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
-    "routes": Entry("bellbuoy.cli.routes", "routes", "Which version answers an app's requests.", LOOP),
-    "release": Entry("bellbuoy.cli.release", "command", "Bring out a version: gate, canary, everything; or at once.", LOOP),
-    "rollback": Entry("bellbuoy.cli.rollback", "command", "Go back to an earlier version at once, verified.", LOOP),
-    "gateways": Entry("bellbuoy.cli.routes", "gateways", "The gateways' leases; say that one is dead.", LOOP),
+    "routes": Entry("bellbuoy.cli.routes", "routes", "Which version of an app answers.", LOOP),
+    "gateways": Entry("bellbuoy.cli.routes", "gateways", "What the gateways confirm; say that one is dead.", LOOP),
+    "rollback": Entry("bellbuoy.cli.rollback", "command", "Take a version off at once, and see it verified.", LOOP),
+    "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
@@ -51,12 +51,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     "controller": Entry(
         "bellbuoy.cli.process", "controller", "Decides: counts of 5 s each become alerts and actions.", PROCESSES
     ),
+    "deploy-worker": Entry(
+        "bellbuoy.cli.process", "deploy_worker", "Carries out rollbacks and canaries, and verifies them.", PROCESSES
+    ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
     "finetune-worker": Entry(
         "bellbuoy.cli.process", "finetune_worker", "Dataset, fine-tune, gate: from a retrain to a candidate.", PROCESSES
-    ),
-    "deploy-worker": Entry(
-        "bellbuoy.cli.process", "deploy_worker", "Writes routes: canary steps and rollbacks, verified.", PROCESSES
     ),
     "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
     "gateway": Entry("bellbuoy.cli.process", "gateway", "The OpenAI API for applications, by the routes in force.", PROCESSES),

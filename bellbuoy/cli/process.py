@@ -77,6 +77,16 @@ def controller(
     raise typer.Exit(main(_begin("controller", parent), shards))
 
 
+def deploy_worker(parent: Parent = None) -> None:
+    """Carry out rollbacks and canaries: write route tables, and verify them by the gateways' reports.
+
+    Exits with 75 when another deploy worker took over.
+    """
+    from services.deploy_worker import main
+
+    raise typer.Exit(main(_begin("deploy-worker", parent)))
+
+
 def collector(parent: Parent = None) -> None:
     """Take interactions and feedback over HTTP (BELLBUOY_HOST, BELLBUOY_COLLECTOR_PORT); answers 2xx only when Kafka has them."""
     from services.collector import main
@@ -121,13 +131,6 @@ def finetune_worker(parent: Parent = None) -> None:
     from services.finetune_worker import main
 
     raise typer.Exit(main(_begin("finetune-worker", parent)))
-
-
-def deploy_worker(parent: Parent = None) -> None:
-    """Execute rollbacks and canary steps by writing routes, and verify rollbacks. Exits with 75 when another one took over."""
-    from services.deploy_worker import main
-
-    raise typer.Exit(main(_begin("deploy-worker", parent)))
 
 
 def _begin(name: str, parent: int | None) -> Settings:

@@ -3,13 +3,13 @@
 import pytest
 
 from adapters.memory_registry import MemoryRegistry
-from adapters.registry import Registry, RegistryAway, model_name
+from adapters.registry import RegistryAway, VersionRegistry, model_name
 from tests.registry_suite import HOSTILE, SMALL, RegistrySuite
 
 
 class TestMemoryRegistry(RegistrySuite):
     @pytest.fixture
-    def registry(self) -> Registry:
+    def registry(self) -> VersionRegistry:
         return MemoryRegistry()
 
 
