@@ -49,7 +49,9 @@ PROCESSES: Final = (
     "finetune-worker",
 )
 """Those that need Kafka's topics or the store's tables, in the order of a start; stopped in reverse, what takes requests first."""
-_STOP_S: Final = {"processor": 20.0, "sink": 20.0, "controller": 20.0, "store": 30.0, "gateway": 30.0, "deploy-worker": 20.0}
+_STOP_S: Final = {"processor": 20.0, "sink": 20.0, "controller": 20.0, "store": 30.0, "gateway": 30.0} | dict.fromkeys(
+    ("deploy-worker", "finetune-worker"), 20.0
+)
 
 Say = Callable[[str], None]
 

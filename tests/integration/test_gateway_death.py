@@ -4,29 +4,27 @@ import threading
 
 import pytest
 
-from adapters.gateways import GatewayReports, report_record
+from adapters.gateways import read_gateways
 from adapters.kafka_producer import HotProducer
 from adapters.settings import Settings
 from bellbuoy.gateway_death import record_death
+from schemas.codec import Outgoing, cloud_headers, encode
 from schemas.messages import GatewayReport
+from schemas.topics import GATEWAYS
 
 pytestmark = pytest.mark.integration
 
 
 def report(settings: Settings, incarnation: str, *, instance: str, stopped: bool = False) -> None:
+    message = GatewayReport(instance=instance, incarnation=incarnation, sequence=1, stopped=stopped)
+    headers = cloud_headers(GatewayReport, id_=f"{instance}/{incarnation}/1", time_ms=0, source="test")
     producer = HotProducer(settings, linger_ms=0)
-    producer.produce(
-        report_record(GatewayReport(instance=instance, incarnation=incarnation, sequence=1, stopped=stopped)), lambda *_: None
-    )
+    producer.produce(Outgoing(GATEWAYS, instance.encode(), encode(message), headers, 0), lambda *_: None)
     producer.flush(30)
 
 
 def last(settings: Settings, instance: str) -> GatewayReport:
-    reports = GatewayReports(settings)
-    try:
-        return reports.read()[instance][0]
-    finally:
-        reports.close()
+    return read_gateways(settings)[instance][0]
 
 
 def test_the_last_incarnation_is_recorded_as_dead(broker: Settings) -> None:
