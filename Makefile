@@ -39,12 +39,13 @@ else
 	@$(PY) -m pytest tests/chaos tests/browser
 endif
 
-check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas
+check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas, .env.example
 	$(VENV)/bin/ruff check $(SOURCES)
 	$(VENV)/bin/ruff format --check $(SOURCES)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m schemas.jsonschema --check
+	$(PY) -m bellbuoy.env_example --check
 
 bench: $(VENV)/.ready-dev ## measure; prints JSON lines
 	@$(BELLBUOY) setup >&2

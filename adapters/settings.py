@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     What is not set there is taken from the running embedded stack (`<data_dir>/run/stack.json`), else from the defaults.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BELLBUOY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BELLBUOY_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     data_dir: Path = Field(default=Path(".bellbuoy"), description="where the embedded Kafka, ClickHouse and generated keys live")
     cache_dir: Path = Field(default=Path(".cache"), description="downloads that survive `make clean`")
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     clickhouse_dsn: SecretStr | None = Field(
         default=None, description="http(s)://user:password@host:port/database; unset: the embedded store"
     )
-    host: str = Field(default="127.0.0.1", description="address that the collector and the page listen on")
+    host: str = Field(default="127.0.0.1", description="address to listen on; an embedded stack has store, sandbox and MLflow on 127.0.0.1")
     collector_port: int = Field(default=4318, description="preferred port of the collector")
     store_port: int = Field(default=8123, description="preferred port of the embedded store")
     page_port: int = Field(default=8090, description="preferred port of the status page")

@@ -415,15 +415,15 @@ def base_rows() -> list[tuple[str, str]]:
 
 
 def build_sandbox(settings: Settings) -> Sandbox:
-    """The sandbox on its own folder; its base model is trained now (about two seconds)."""
-    folder = settings.data_dir / "sandbox"
+    """The sandbox on its own folder, with the settings' key or one of its own; its base model is trained now (about two seconds)."""
+    folder, given = settings.data_dir / "sandbox", settings.upstream_api_key
     state = SandboxState(folder / "state.db", settings.sandbox_job_seconds)
     models = Models(base_rows(), state.trained)
     models.get(BASE_MODEL, BASE_MODEL)
     return Sandbox(
         state,
         models,
-        key=ensure_key_file(settings.key_dir / "sandbox"),
+        key=given.get_secret_value() if given is not None else ensure_key_file(settings.key_dir / "sandbox"),
         log=folder / "requests.jsonl",
         latency_ms=settings.sandbox_latency_ms,
     )
