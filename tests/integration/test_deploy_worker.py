@@ -142,7 +142,10 @@ def phases(settings: Settings, action: ActionStep) -> list[str]:
 
 
 def arrives(settings: Settings, action: ActionStep, phase: str, timeout: float = 60) -> ActionStep:
-    until(lambda: phases(settings, action)[-1:] == [phase], f"{action.kind} at {phase}", timeout)
+    try:
+        until(lambda: phases(settings, action)[-1:] == [phase], f"{action.kind} at {phase}", timeout)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; its steps: {[(s.state, s.phase, s.reason) for s in steps(settings, action)]}") from None
     return steps(settings, action)[-1]
 
 
