@@ -6,7 +6,8 @@ from contextlib import closing
 
 import msgspec
 
-from adapters.kafka import control_producer, read_all
+from adapters.follow import Follower
+from adapters.kafka import control_producer
 from adapters.settings import Settings
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
 from schemas.messages import GatewayReport
@@ -27,7 +28,9 @@ def report_of(record: Record) -> GatewayReport | None:
 def read_gateways(settings: Settings) -> dict[str, tuple[GatewayReport, int]]:
     """The last report of every instance, with its append time (ms)."""
     reports: dict[str, tuple[GatewayReport, int]] = {}
-    for record in read_all(settings, GATEWAYS, 0):
+    with Follower(settings, [GATEWAYS]) as follower:
+        records = follower.read_to_end()
+    for _, record in records:
         report = report_of(record)
         if report is not None:
             reports[report.instance] = (report, record.timestamp)

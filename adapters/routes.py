@@ -9,7 +9,8 @@ from typing import Final, Self
 import kafka
 import kafka.errors
 
-from adapters.kafka import control_producer, read_all
+from adapters.follow import Follower
+from adapters.kafka import control_producer
 from adapters.settings import Settings
 from adapters.shard_log import Fenced, TransactionFailed, is_fencing
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
@@ -38,7 +39,9 @@ def table_of(record: Record) -> RouteTable | None:
 
 def route_log(settings: Settings) -> Iterator[tuple[RouteTable, int]]:
     """Every table that the log still holds, oldest first, with its append time (ms)."""
-    for record in read_all(settings, ROUTES, 0):
+    with Follower(settings, [ROUTES]) as follower:
+        records = follower.read_to_end()
+    for _, record in records:
         table = table_of(record)
         if table is not None:
             yield table, record.timestamp

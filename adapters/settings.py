@@ -26,7 +26,9 @@ class Settings(BaseSettings):
     clickhouse_dsn: SecretStr | None = Field(
         default=None, description="http(s)://user:password@host:port/database; unset: the embedded store"
     )
-    host: str = Field(default="127.0.0.1", description="address to listen on; an embedded stack has store, sandbox and MLflow on 127.0.0.1")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; an embedded stack has store, sandbox and MLflow on 127.0.0.1"
+    )
     collector_port: int = Field(default=4318, description="preferred port of the collector")
     store_port: int = Field(default=8123, description="preferred port of the embedded store")
     page_port: int = Field(default=8090, description="preferred port of the status page")

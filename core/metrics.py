@@ -60,7 +60,8 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("scorer.error", "rate", "answer", "app", "up"),
     )
 }
-GUARDRAILS: Final = ("refusal", "error", "thumbs.down", "latency")
+RATING: Final = "thumbs.down"
+GUARDRAILS: Final = ("refusal", "error", RATING, "latency")
 """On which a candidate must not be worse than the champion."""
 TOPIC_MIX: Final = "topic.mix"
 """The detection stream that joins the topic cells and the novelty ladder."""

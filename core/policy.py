@@ -4,7 +4,7 @@ An action is identified by hash(incident, kind, target, attempt): one cause acts
 action was superseded, or expired without a start.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -80,12 +80,24 @@ class RouteEpoch(msgspec.Struct):
     epoch: int
 
 
+class Champions(msgspec.Struct):
+    """The versions that were an app's champion, as the writers of its route said, the present one last."""
+
+    app: str
+    environment: str
+    versions: list[str] = []
+
+
+CHAMPIONS_KEPT: Final = 20
+
+
 class PolicyState(msgspec.Struct):
     actions: list[Action] = []
     holds: list[Hold] = []
     kill_switch: bool = False
     """Set by command; the rules have a switch of their own."""
     epochs: list[RouteEpoch] = []
+    champions: list[Champions] = []
 
 
 def action_id(incident: str, kind: ActionKind, target: ActionTarget, attempt: int) -> str:
@@ -107,10 +119,12 @@ class Policy:
         self.holds = list(state.holds)
         self.kill_switch = state.kill_switch
         self.epochs = {(known.app, known.environment): known.epoch for known in state.epochs}
+        self._champions = {(known.app, known.environment): list(known.versions) for known in state.champions}
 
     def state(self) -> PolicyState:
         epochs = [RouteEpoch(app, environment, epoch) for (app, environment), epoch in sorted(self.epochs.items())]
-        return PolicyState(list(self.actions.values()), self.holds, self.kill_switch, epochs)
+        champions = [Champions(app, environment, list(v)) for (app, environment), v in sorted(self._champions.items())]
+        return PolicyState(list(self.actions.values()), self.holds, self.kill_switch, epochs, champions)
 
     # --- what others say ----------------------------------------------------------------------------------------
 
@@ -127,6 +141,10 @@ class Policy:
         action.step = step
         action.last_window = moment.window
         action.begun |= step.state == "started"
+        if step.kind == "canary" and step.state == "succeeded":
+            self._learn_champion(step.target.app, step.target.environment, step.target.version)
+        elif step.kind == "rollback" and step.phase == "routed":
+            self._learn_champion(step.target.app, step.target.environment, step.data.get("champion"))
         if step.state == "superseded" and step.incident in board.open:
             board.open[step.incident].judged = False
         return True
@@ -136,11 +154,26 @@ class Policy:
         if known is not None:
             self.epochs[app, environment] = max(known, self.epochs.get((app, environment), 0))
 
+    def _learn_champion(self, app: str, environment: str, version: Scalar | None) -> None:
+        if isinstance(version, str) and version:
+            known = self._champions.setdefault((app, environment), [])
+            if known[-1:] != [version]:
+                known.append(version)
+                del known[:-CHAMPIONS_KEPT]
+
+    def _champion_before(self, app: str, environment: str, bad: Collection[str]) -> str | None:
+        """The last champion that is neither bad nor has been rolled back itself; None where none is known."""
+        off = {a.step.target.version for a in self.of_app(app, environment, "rollback") if a.begun}
+        return next((v for v in reversed(self._champions.get((app, environment), [])) if v not in bad and v not in off), None)
+
     def command(self, command: Command, moment: Moment) -> list[ActionStep]:
         """Approve, reject, roll back (and release the hold with argument `hold` false), kill switch (argument `on`)."""
         said = f"{command.actor}: {command.reason}" if command.reason else command.actor
         if command.kind in ("roll_back", "deploy_marker") and command.app and command.environment:
             self._learn_epoch(command.app, command.environment, command.arguments.get("epoch"))
+            if "epoch" in command.arguments:
+                chosen_version = "to_version" if command.kind == "roll_back" else "version"
+                self._learn_champion(command.app, command.environment, command.arguments.get(chosen_version))
         match command.kind:
             case "approve":
                 blocked = self.kill_switch or moment.rules.kill_switch
@@ -224,6 +257,10 @@ class Policy:
             return self._ask(alert, kind, target, first, alert.cause, evidence, moment)
         bad = {version for a in board.matching(alert.app, alert.environment, alert.metric) if (version := slice_version(a.slice))}
         bad |= self._unproven(alert.app, alert.environment, alert.onset - BEFORE_MS)
+        target.to_version = self._champion_before(alert.app, alert.environment, bad)
+        if target.to_version is not None:
+            evidence.append(f"{target.to_version} was the champion before")
+            return self._ask(alert, kind, target, first, alert.cause, evidence, moment)
         busiest = busiest_before(alert.app, alert.environment, alert.onset, sorted(bad))
         target.to_version, when = busiest.version, _time_before(busiest, alert.onset)
         if target.to_version is None:

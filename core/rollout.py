@@ -85,8 +85,8 @@ class Rollout:
     def step(self, step: ActionStep, moment: Moment) -> None:
         """Take a worker's step that counts for the policy."""
         if step.kind in ("retrain", "evaluate") and step.state == "succeeded":
-            version = step.data.get("version")
-            if isinstance(version, str) and 0 < len(version) <= MAX_NAME:
+            version = _name(step.data.get("version"))
+            if version is not None:
                 self._wishes.append(_passed(step, version, self._policy.actions[step.id].rule, moment))
         elif step.kind == "canary" and step.state in OVER:
             self._canaries.pop(step.id, None)
@@ -106,7 +106,7 @@ class Rollout:
                 app=target.app,
                 environment=target.environment,
                 candidate=candidate,
-                champion=step.precondition.version,
+                champion=step.precondition.version or _name(step.data.get("champion")),
                 rules=rules,
                 began=moment.window,
                 first_epoch=epoch,
@@ -263,7 +263,6 @@ class Rollout:
 
 def _passed(step: ActionStep, version: str, rule: str, moment: Moment) -> Wish:
     """The canary of a version that a worker's gate let through."""
-    champion = step.data.get("champion")
     return Wish(
         kind="canary",
         target=ActionTarget(app=step.target.app, environment=step.target.environment, version=version),
@@ -273,7 +272,7 @@ def _passed(step: ActionStep, version: str, rule: str, moment: Moment) -> Wish:
         ttl_s=step.ttl_s,
         reason=f"{version} passed the gate: {step.reason}"[:MAX_REASON],
         window=moment.window,
-        champion=champion if isinstance(champion, str) and champion else None,
+        champion=_name(step.data.get("champion")),
         data={"gate": "passed", "parent": step.id},
         evidence=[step.reason[:MAX_REASON], f"action {step.id}"],
     )
@@ -297,6 +296,10 @@ def _released(command: Command, moment: Moment) -> Wish:
         data={} if gated else {"ungated_by": command.actor},
         evidence=[f"command {command.id}"],
     )
+
+
+def _name(value: Scalar | None) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
 
 
 def _changed_by(command: Command) -> str | None:

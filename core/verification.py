@@ -80,8 +80,10 @@ class Routes:
         self._reigns: dict[tuple[str, str], list[_Reign]] = {}
 
     def take(self, table: RouteTable, append_time: int) -> None:
-        """Take the next table of the log."""
+        """Take the next table of the log. One that is older than what is known, since the reader wrote that itself, is passed over."""
         key = (table.app, table.environment)
+        if key in self._tables and self._tables[key][0].epoch > table.epoch:
+            return
         self._tables[key] = (table, append_time)
         reigns = self._reigns.setdefault(key, [])
         if not reigns or reigns[-1].champion != table.champion:

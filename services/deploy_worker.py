@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from adapters.action_log import ActionLog, step_of, step_record
 from adapters.gateways import report_of
-from adapters.routes import RouteWriter, table_of
+from adapters.routes import Conflict, RouteWriter, table_of
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, TransactionFailed
 from adapters.telemetry import Telemetry, set_up_logging
@@ -134,7 +134,7 @@ class DeployWorker:
                 self._say(id_, decision)
                 return
             app, environment = known.step.target.app, known.step.target.environment
-            if (isinstance(decision, Change) or known.step.state == "requested") and (app, environment) not in self._writers:
+            if (isinstance(decision, Change) or known.step.state == "requested") and not self._own(app, environment):
                 self._open(app, environment)
                 continue
             self._say(id_, decision)
@@ -166,7 +166,7 @@ class DeployWorker:
         known = self.actions.get(table.action or "") if table.candidate is not None else None
         if known is None or known.step.state not in ENDED:
             return
-        if (table.app, table.environment) not in self._writers:
+        if not self._own(table.app, table.environment):
             self._open(table.app, table.environment)
         decision = leftover(known, self.routes.table(table.app, table.environment))
         if decision is not None:
@@ -179,8 +179,8 @@ class DeployWorker:
         steps = [step_record(decision.step, ROLE)] if decision.step is not None else []
         try:
             self._writers[key].change(lambda _: decision.table, lambda _: steps)
-        except (Fenced, TransactionFailed) as error:
-            log.warning("%s; reading again", error)
+        except (Fenced, TransactionFailed, Conflict) as error:
+            log.warning("%s; reading again", error)  # a Conflict: a person has written since this writer was opened
             self._close(key)
             return False
         self._writers.move_to_end(key)
@@ -192,8 +192,15 @@ class DeployWorker:
     def _written(self, step: ActionStep) -> None:
         self.actions.take(step, self._log.clock.now())
 
+    def _own(self, app: str, environment: str) -> bool:
+        """Whether this is the app's route writer still, as far as the log tells: a table by another hand means that it is not."""
+        writer = self._writers.get((app, environment))
+        return writer is not None and writer.current() == self.routes.table(app, environment)
+
     def _open(self, app: str, environment: str) -> None:
         """Become the app's route writer, then read to the end of the log. Raises BrokerAway."""
+        if (app, environment) in self._writers:
+            self._close((app, environment))
         while len(self._writers) >= WRITERS:
             self._close(next(iter(self._writers)))
         writer = RouteWriter(self._settings, app, environment, lambda: self._table_to_end(app, environment))

@@ -168,8 +168,8 @@ class Running:
 
     def ask(self, model: str, content: str = "How?", **more: Any) -> Any:
         """The raw response of one question, whose headers can be looked at."""
-        messages = [{"role": "user", "content": content}]
-        return self.client.chat.completions.with_raw_response.create(model=model, messages=messages, **more)  # type: ignore[call-overload]  # plain dicts
+        messages: Any = [{"role": "user", "content": content}]
+        return self.client.chat.completions.with_raw_response.create(model=model, messages=messages, **more)
 
     def wait(self, seconds: float = 30) -> "Running":
         def answers() -> bool:

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
@@ -16,7 +16,7 @@ from adapters.routes import RouteWriter
 from adapters.settings import Settings
 from core.receipts import key_id, verify
 from core.routing import with_candidate, with_champion
-from schemas.messages import CallConfiguration
+from schemas.messages import CallConfiguration, ContentPart
 from tests.integration.gateway_process import KEY, Provider, Running, arrived, gateway, release, reports, until
 
 pytestmark = pytest.mark.integration
@@ -71,8 +71,8 @@ def test_a_model_without_a_route_is_asked_for_unchanged_to_the_byte(running: Run
 
 def test_a_route_gives_model_prompt_parameters_and_tools(running: Running, provider: Provider) -> None:
     routed(running, "desk", system_prompt="Be kind.", parameters={"temperature": 0.25}, tools=[TOOL])
-    messages = [{"role": "system", "content": "Be rude."}, {"role": "user", "content": "How?"}]
-    running.client.chat.completions.create(model="desk", messages=messages, temperature=1.0, seed=7)  # type: ignore[arg-type]  # plain dicts
+    messages: Any = [{"role": "system", "content": "Be rude."}, {"role": "user", "content": "How?"}]
+    running.client.chat.completions.create(model="desk", messages=messages, temperature=1.0, seed=7)
     assert provider.requests[-1] == {
         "model": "model-of-v1",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "How?"}],
@@ -111,8 +111,8 @@ def test_the_log_has_what_was_asked_and_answered(running: Running) -> None:
 
 def test_a_stream_passes_chunk_by_chunk_as_it_comes(running: Running, provider: Provider) -> None:
     provider.release.clear()
-    messages = [{"role": "user", "content": "do:pause"}]
-    stream = running.client.chat.completions.create(model="paused", messages=messages, stream=True)  # type: ignore[call-overload]  # plain dicts
+    messages: Any = [{"role": "user", "content": "do:pause"}]
+    stream: Any = running.client.chat.completions.create(model="paused", messages=messages, stream=True)
     first = next(iter(stream))
     assert first.choices[0].delta.content == "So "
     provider.release.set()
@@ -183,12 +183,12 @@ def test_too_large_a_body_is_refused(running: Running) -> None:
 
 def test_a_large_picture_passes_and_its_size_is_told(running: Running, provider: Provider) -> None:
     picture = "data:image/png;base64," + "A" * 3_000_000
-    content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": picture}}]
-    running.client.chat.completions.create(model="pictures", messages=[{"role": "user", "content": content}])  # type: ignore[list-item]  # plain dicts
+    content: Any = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": picture}}]
+    running.client.chat.completions.create(model="pictures", messages=[{"role": "user", "content": content}])
     assert len(provider.bodies[-1]) > 3_000_000
     (found,) = arrived(running.settings, "pictures")
-    text, image = found.input[0].content
-    assert (text.text, image.type, image.media_type) == ("What is it?", "image_url", "image/png")  # type: ignore[union-attr]  # parts
+    text, image = cast(list[ContentPart], found.input[0].content)
+    assert (text.text, image.type, image.media_type) == ("What is it?", "image_url", "image/png")
 
 
 def test_models_are_the_routed_apps_and_the_providers(running: Running) -> None:
@@ -307,8 +307,8 @@ def test_what_is_under_way_is_finished_when_it_stops(settings: Settings, provide
     provider.release.clear()
     with gateway(named, provider.url, tmp_path / "log") as one:
         one.wait()
-        messages = [{"role": "user", "content": "do:pause"}]
-        stream = one.client.chat.completions.create(model="finishing", messages=messages, stream=True)  # type: ignore[call-overload]  # plain dicts
+        messages: Any = [{"role": "user", "content": "do:pause"}]
+        stream: Any = one.client.chat.completions.create(model="finishing", messages=messages, stream=True)
         next(iter(stream))
         one.process.terminate()
         time.sleep(0.5)

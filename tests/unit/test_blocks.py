@@ -540,6 +540,11 @@ def test_a_feedback_act_is_counted_in_the_cohort_of_its_receipt() -> None:
     assert cohort.bins == {"thumbs.down@1": [(1, 1)]}
 
 
+def test_who_rates_the_same_answer_again_and_again_counts_once_in_a_block() -> None:
+    (cohort,) = cohorts_of([act(id=f"f{n}", receipt=receipt()) for n in range(9)], place=ACTS)
+    assert (cohort.acts, cohort.bins) == (1, {"thumbs.down@1": [(1, 1)]})
+
+
 @pytest.mark.parametrize("fields", [{"turn": 2}, {"turn": None}, {"route_epoch": None}])
 def test_an_act_on_a_later_turn_or_without_a_route_epoch_is_in_no_cohort(fields: dict[str, Any]) -> None:
     assert cohorts_of([act(receipt=receipt(**fields))], place=ACTS) == []

@@ -1,7 +1,7 @@
 """Chat completions: what is read of a request, what a version makes of it, and the interaction that comes of it."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from core.chat import Exchange, bare, configured, interaction_of, name_of, read_
 from schemas import codec
 from schemas.codec import InvalidMessage
 from schemas.limits import MAX_ITEM_BYTES, validate_interaction
-from schemas.messages import CallConfiguration, Interaction, ToolCall
+from schemas.messages import CallConfiguration, ContentPart, Interaction, ToolCall
 
 USER = {"role": "user", "content": "How?"}
 json_values = st.recursive(
@@ -188,8 +188,8 @@ def test_what_the_gateway_saw_itself_comes_first() -> None:
 def test_parts_that_are_no_text_keep_type_size_and_media_type() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     sent = body(messages=[{"role": "user", "content": [{"type": "text", "text": "t"}, image]}])
-    text, part = interaction_of(exchange(sent), b"{}").input[0].content
-    assert (text.text, part.type, part.text, part.media_type) == ("t", "image_url", None, "image/png")  # type: ignore[union-attr]  # parts
+    text, part = cast(list[ContentPart], interaction_of(exchange(sent), b"{}").input[0].content)
+    assert (text.text, part.type, part.text, part.media_type) == ("t", "image_url", None, "image/png")
 
 
 @given(json_values, json_values, st.booleans())
@@ -230,10 +230,8 @@ def test_many_messages_are_clipped_to_the_last_question_and_the_answer() -> None
 
 def test_the_key_is_the_conversation_else_the_trace_else_the_id() -> None:
     trace = f"00-{'1' * 32}-{'2' * 16}-01"
-    keys = [
-        record_of(interaction_of(exchange(**fields), b"{}"), 0).key
-        for fields in ({"conversation": "c", "traceparent": trace}, {"traceparent": trace}, {"traceparent": "odd"})
-    ]
+    named: list[dict[str, Any]] = [{"conversation": "c", "traceparent": trace}, {"traceparent": trace}, {"traceparent": "odd"}]
+    keys = [record_of(interaction_of(exchange(**fields), b"{}"), 0).key for fields in named]
     assert keys == [b"c", b"1" * 32, b"i"]
 
 
