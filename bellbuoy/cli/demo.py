@@ -59,7 +59,7 @@ def command(
     Examples:
       bellbuoy demo --seed 7
       bellbuoy demo --no-shift --no-bad-version       nothing changes: no alert
-      bellbuoy demo --no-feedback                     nothing to learn from: no new version
+      bellbuoy demo --no-feedback                     nothing to learn from
       bellbuoy demo --corpus texts.jsonl --rate 100
       bellbuoy demo --json --exit                     for a program
     """
