@@ -6,7 +6,8 @@ BELLBUOY := $(VENV)/bin/bellbuoy
 ROUNDS ?= 6
 SEED ?= 1
 BENCHES := scoring pipeline
-SOURCES := schemas core adapters streams services bellbuoy tests benchmarks
+PACKAGES := schemas core adapters streams services bellbuoy
+SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check bench chaos stop clean
@@ -30,14 +31,21 @@ test: $(VENV)/.ready-dev ## what the machine lacks, then check, then all tests
 	@$(PY) -m tests.lacks
 	@$(MAKE) --no-print-directory check
 	@$(BELLBUOY) setup
+ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
+else
+	@$(PY) -m pytest $(PACKAGES) tests/unit tests/contract
+	@$(PY) -m pytest -n 3 --dist loadfile tests/integration
+	@$(PY) -m pytest tests/chaos tests/browser
+endif
 
-check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas
+check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas, .env.example
 	$(VENV)/bin/ruff check $(SOURCES)
 	$(VENV)/bin/ruff format --check $(SOURCES)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m schemas.jsonschema --check
+	$(PY) -m bellbuoy.env_example --check
 
 bench: $(VENV)/.ready-dev ## measure; prints JSON lines
 	@$(BELLBUOY) setup >&2

@@ -2,13 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import kafka
 import kafka.errors
 
-from adapters.kafka import LogOffsets, control_consumer, control_producer
+from adapters.follow import BrokerClock, Follower
+from adapters.kafka import control_producer
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, TransactionFailed, is_fencing
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
@@ -21,15 +22,15 @@ SOURCE_PREFIX: Final = "bellbuoy.worker/"
 class ActionLog:
     """All shards of llm.actions for one worker role. Entering `fence` shuts out the worker of the same role before it.
 
-    Methods raise BrokerAway while there is no broker (worth trying again), Fenced when another worker took over (end, and
-    stay away for a while), TransactionFailed when a write may not have happened (end; a restart reads what did).
+    `also`: topics that are followed along, by `records`. Methods raise BrokerAway while there is no broker (worth trying
+    again), Fenced when another worker took over (end, and stay away for a while), TransactionFailed when a write may not
+    have happened (end; a restart reads what did).
     """
 
-    def __init__(self, settings: Settings, role: str) -> None:
-        self._settings, self.role = settings, role
+    def __init__(self, settings: Settings, role: str, also: Sequence[str] = ()) -> None:
+        self._settings, self.role, self._topics = settings, role, (ACTIONS, *also)
         self._producer: kafka.KafkaProducer | None = None
-        self._consumer: kafka.KafkaConsumer | None = None
-        self._places: list[kafka.TopicPartition] = []
+        self._follower: Follower | None = None
 
     def fence(self) -> None:
         """Shut out the worker before this one, then begin to read from the start of the log."""
@@ -44,31 +45,33 @@ class ActionLog:
                     linger_ms=0,
                 )
             self._producer.init_transactions()
-            with LogOffsets(self._settings) as offsets:
-                partitions = offsets.partitions(ACTIONS)
-                starts = offsets.start(ACTIONS)
-            self._places = [kafka.TopicPartition(ACTIONS, p) for p in partitions]
-            self._consumer = self._consumer or control_consumer(self._settings)
-            self._consumer.assign(self._places)
-            for place in self._places:
-                self._consumer.seek(place, starts[place.partition])
+        if self._follower is not None:
+            self._follower.close()
+        self._follower = Follower(self._settings, self._topics)
+
+    @property
+    def clock(self) -> BrokerClock:
+        """The broker's time, as the records read so far tell it."""
+        assert self._follower is not None, "fence() comes first"
+        return self._follower.clock
+
+    def records(self, timeout: float) -> list[tuple[str, Record]]:
+        """(topic, record) of what came on llm.actions and the topics that are followed along."""
+        assert self._follower is not None, "fence() comes first"
+        return self._follower.poll(timeout)
+
+    def records_to_end(self) -> list[tuple[str, Record]]:
+        """The same, up to where the log ends now."""
+        assert self._follower is not None, "fence() comes first"
+        return self._follower.read_to_end()
 
     def poll(self, timeout: float) -> list[tuple[ActionStep, int]]:
         """Steps that came, in order, with their append time (ms). A record that is no step is passed over."""
-        assert self._consumer is not None, "fence() comes first"
-        with _broker_errors(self.role):
-            polled = self._consumer.poll(timeout_ms=int(timeout * 1000))
-        return [pair for records in polled.values() for record in records if (pair := _step(record)) is not None]
+        return _steps(self.records(timeout))
 
     def read_to_end(self) -> list[tuple[ActionStep, int]]:
-        """Everything up to where the log ends now."""
-        assert self._consumer is not None, "fence() comes first"
-        with _broker_errors(self.role):
-            ends = self._consumer.end_offsets(self._places, timeout_ms=10_000)
-        steps: list[tuple[ActionStep, int]] = []
-        while any(self._position(place) < end for place, end in ends.items()):
-            steps += self.poll(0.2)
-        return steps
+        """Every step up to where the log ends now."""
+        return _steps(self.records_to_end())
 
     def append(self, steps: Sequence[ActionStep], also: Sequence[Outgoing] = ()) -> None:
         """Write steps (and other records) in one transaction, all or none."""
@@ -86,15 +89,10 @@ class ActionLog:
             producer.commit_transaction()
 
     def close(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
+        if self._follower is not None:
+            self._follower.close()
         if self._producer is not None:
             self._producer.close(timeout=2)
-
-    def _position(self, place: kafka.TopicPartition) -> int:
-        assert self._consumer is not None
-        with _broker_errors(self.role):
-            return int(self._consumer.position(place, timeout_ms=10_000))
 
 
 def step_record(step: ActionStep, role: str) -> Outgoing:
@@ -108,12 +106,17 @@ def step_record(step: ActionStep, role: str) -> Outgoing:
     return Outgoing(ACTIONS, step.id.encode(), encode(step), headers, step.shard)
 
 
-def _step(r: Any) -> tuple[ActionStep, int] | None:
+def step_of(record: Record) -> ActionStep | None:
+    """The step that a record of llm.actions holds, or None."""
     with contextlib.suppress(InvalidMessage):
-        message = read(Record(r.offset, r.timestamp, r.key, r.value, [(name, value or b"") for name, value in r.headers]))
+        message = read(record)
         if isinstance(message, ActionStep):
-            return message, r.timestamp
+            return message
     return None
+
+
+def _steps(records: Iterable[tuple[str, Record]]) -> list[tuple[ActionStep, int]]:
+    return [(step, record.timestamp) for topic, record in records if topic == ACTIONS and (step := step_of(record)) is not None]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -197,12 +198,14 @@ class Registry:
             ("MLFLOW_DISABLE_TELEMETRY", "true"),
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
             ("MLFLOW_HTTP_REQUEST_TIMEOUT", "20"),
+            ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ):
             os.environ.setdefault(key, value)
         import requests
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
             if self._connected is None:
                 self._connected = MlflowClient(_uri(self._settings))

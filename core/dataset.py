@@ -21,6 +21,9 @@ SAME_PHRASING: Final = Fraction(4, 5)
 SAME_SUBJECT: Final = Fraction(2, 5)
 """Similarity from which two questions are about the same thing, for the cap per cluster."""
 SAME_ANSWER: Final = Fraction(4, 5)
+MIN_RATINGS: Final = 50
+"""Well-rated answers that are taken at least; beyond these, no more than there are corrections: what the champion answers well
+already teaches little, and would hide in the gate what a candidate has learnt."""
 _PLACEHOLDERS: Final = tuple(sorted({rule.placeholder for rule in RULES}))
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -247,18 +250,22 @@ def _capped(rows: Sequence[Row], rules: DatasetRules, left_out: Counter[str]) ->
     subjects, same = Leaders(SAME_SUBJECT, WordWeights(questions)), Leaders(SAME_ANSWER, WordWeights(answers))
     places = [(subjects.place(q), same.place(a)) for q, a in zip(questions, answers, strict=True)]
     by_actor, by_subject, by_answer = Counter[str](), Counter[int](), Counter[int]()
+    ratings = max(sum(row.kind == "correction" for row in rows), MIN_RATINGS)
     kept: list[Row] = []
     for row, (subject, answer) in zip(reversed(rows), reversed(places), strict=True):
         if by_actor[row.actor] >= rules.per_actor:
             left_out["over the cap of an actor"] += 1
         elif by_subject[subject] >= rules.per_cluster or by_answer[answer] >= rules.per_cluster:
             left_out["over the cap of a cluster"] += 1
+        elif row.kind == "rating" and ratings <= 0:
+            left_out["more ratings than corrections"] += 1
         elif len(kept) >= rules.max_rows:
             left_out["over the cap of rows"] += 1
         else:
             by_actor[row.actor] += 1
             by_subject[subject] += 1
             by_answer[answer] += 1
+            ratings -= row.kind == "rating"
             kept.append(row)
     return kept[::-1]
 

@@ -150,6 +150,13 @@ def without_candidate(
     )
 
 
+def without_hold(table: RouteTable, *, actor: str, reason: str) -> RouteTable:
+    """Automatic actors may change the table again. Raises Refused where no person holds it."""
+    if table.hold is None:
+        raise Refused(f"nobody holds the route of {table.app}")
+    return _next(table, hold=None, action=None, actor=actor, reason=reason)
+
+
 def _next(table: RouteTable, **changes: object) -> RouteTable:
     return msgspec.structs.replace(table, epoch=table.epoch + 1, based_on=table.epoch, extra={}, **changes)
 

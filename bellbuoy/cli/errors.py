@@ -40,6 +40,7 @@ def told_by_itself(error: BaseException) -> str | None:
     from adapters.java import NoJava
     from adapters.kafka_jars import JarsMissing
     from adapters.process import FolderInUse
+    from adapters.shard_log import BrokerAway, Fenced, TransactionFailed
     from bellbuoy.configuration import ConfigConflict
     from bellbuoy.ledger import NotAtRest
     from bellbuoy.reach import NotReachable
@@ -49,6 +50,12 @@ def told_by_itself(error: BaseException) -> str | None:
         return f"{error}: `bellbuoy status` shows what runs there, `bellbuoy down` stops it"
     if isinstance(error, NotAtRest):
         return f"{error}; `bellbuoy status` shows which process lags"
+    if isinstance(error, TransactionFailed):
+        return f"{error}: it may have been written or not; `bellbuoy routes show APP` shows what stands"
+    if isinstance(error, Fenced):
+        return f"{error}, again and again; `bellbuoy routes show APP` shows what stands"
+    if isinstance(error, BrokerAway):
+        return f"Kafka does not answer ({error}): {_LOOK}"
     plain = (BadDsn, BrokerFailed, ConfigConflict, EmbeddingMismatch, InvalidCorpus, JarsMissing, MigrationError, NoJava)
     return str(error) if isinstance(error, (*plain, NotReachable, StackFailed)) else _settings(error)
 
