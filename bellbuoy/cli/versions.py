@@ -24,8 +24,8 @@ app = typer.Typer(
     table names versions; `release` puts one through gate and canary.
     """,
 )
-App = Annotated[str, typer.Argument(help="The application.")]
-Environment = Annotated[str, typer.Option("--environment", "-E", help="The application's environment.")]
+App = Annotated[str, typer.Argument(help="The app.")]
+Environment = Annotated[str, typer.Option(help="The app's environment.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
