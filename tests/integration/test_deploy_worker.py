@@ -16,11 +16,12 @@ import pytest
 from adapters.action_log import step_record
 from adapters.gateways import mark_dead
 from adapters.kafka import control_producer, read_all
-from adapters.routes import read_route, route_log
+from adapters.routes import read_route, route_log, route_record
 from adapters.settings import Settings
 from bellbuoy.control import action_histories, shard_for
 from bellbuoy.routing import release_hold, release_now, roll_back_now, wait_verified
 from core.actions import next_step
+from core.routing import with_champion
 from schemas.codec import read
 from schemas.messages import ActionKind, ActionStep, ActionTarget, Command, Precondition, RouteTable, Scalar
 from schemas.topics import COMMANDS
@@ -253,6 +254,23 @@ def test_a_worker_killed_at_any_step_leaves_nothing_undone_and_does_nothing_twic
             arrives(broker, action, "succeeded/verified")
     assert len(epochs(broker, app)) == 3
     assert phases(broker, action).count("started/routed") == 1
+
+
+def test_a_transaction_that_a_killed_worker_left_open_is_undone_by_the_next_one(broker: Settings, app: str) -> None:
+    before = released(broker, app, "v1", "v2")
+    action = asked(broker, app, "rollback", "v2", "v1")
+    lost = with_champion(before, "v1", action=action.id, actor="deploy worker", reason="never committed", bad=["v2"])
+    step = next_step(action, "started", "routed", "never committed", actor="deploy worker", data={"epoch": 3})
+    killed = control_producer(broker, f"routes-{app}/{ENVIRONMENT}", linger_ms=0)
+    killed.init_transactions()
+    killed.begin_transaction()
+    for out in (route_record(lost), step_record(step, "deploy")):
+        killed.send(out.topic, value=out.value, key=out.key, headers=list(out.headers), partition=out.partition)
+    killed.flush(timeout=10)
+    with GatewayFleet(broker, ["g1"]), worker(broker):
+        arrives(broker, action, "succeeded/verified")
+    assert [s.reason for s in steps(broker, action) if s.state == "started"] == ["epoch 3: v1 answers in place of v2"]
+    killed.close(timeout=1)
 
 
 def test_two_workers_at_once_do_it_once(broker: Settings, app: str, tmp_path: Path) -> None:
