@@ -17,6 +17,7 @@ from adapters.action_log import step_record
 from adapters.clickhouse import Client, connect, migrate
 from adapters.corpus import PHRASINGS, PYARROW, help_desk
 from adapters.kafka import control_producer, read_all
+from adapters.patience import EXIT_FENCED
 from adapters.registry import Registry
 from adapters.routes import RouteWriter
 from adapters.settings import Settings
@@ -37,7 +38,6 @@ from schemas.messages import (
 )
 from schemas.topics import ACTIONS, EMBEDDED_SHARDS
 from services import sink_rows
-from services.finetune_worker import EXIT_FENCED
 from services.sandbox_state import BASE_MODEL
 from tests.conftest import ROOT
 from tests.fixtures_store import StoreProcess
