@@ -38,18 +38,23 @@ class Lookup:
             raise RegistryAway("it is being asked")
         error = future.exception()
         if isinstance(error, LookupError):
-            raise UnknownVersion(f"the registry has no version {version} of {app} ({environment})") from error
+            raise UnknownVersion(f"the registry has no {version} of {app} ({environment}): {error}") from error
         if error is not None:
-            raise RegistryAway(f"{type(error).__name__}: {error}") from error
+            raise RegistryAway(str(error) or type(error).__name__) from error
         return future.result()
 
 
 def registry(settings: Settings) -> Configuration:
-    """The MLflow registry of the settings; its library is imported when it is first asked."""
+    """The MLflow registry of the settings, whose library is imported when it is first asked."""
 
     def configuration(app: str, environment: str, version: str) -> CallConfiguration:
         module: Any = importlib.import_module("adapters.registry")
-        found: CallConfiguration = module.Registry(settings).configuration(app, environment, version)
+        try:
+            found: CallConfiguration = module.Registry(settings).configuration(app, environment, version)
+        except LookupError as error:
+            raise UnknownVersion(str(error)) from error
+        except ConnectionError as error:
+            raise RegistryAway(str(error)) from error
         return found
 
     return configuration
