@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     What is not set there is taken from the running embedded stack (`<data_dir>/run/stack.json`), else from the defaults.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BELLBUOY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BELLBUOY_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     data_dir: Path = Field(default=Path(".bellbuoy"), description="where the embedded Kafka, ClickHouse and generated keys live")
     cache_dir: Path = Field(default=Path(".cache"), description="downloads that survive `make clean`")
@@ -26,11 +26,15 @@ class Settings(BaseSettings):
     clickhouse_dsn: SecretStr | None = Field(
         default=None, description="http(s)://user:password@host:port/database; unset: the embedded store"
     )
-    host: str = Field(default="127.0.0.1", description="address that the collector and the page listen on")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; an embedded stack has store, sandbox and MLflow on 127.0.0.1"
+    )
     collector_port: int = Field(default=4318, description="preferred port of the collector")
     store_port: int = Field(default=8123, description="preferred port of the embedded store")
     page_port: int = Field(default=8090, description="preferred port of the status page")
     gateway_port: int = Field(default=8800, description="preferred port of the gateway")
+    gateway_spool_mb: int = Field(default=256, ge=1, description="most that the gateway keeps on disk while the broker is away")
+    gateway_timeout_s: float = Field(default=600, gt=0, description="longest silence of the provider before the gateway gives up")
     sandbox_port: int = Field(default=8801, description="preferred port of the sandbox provider")
     mlflow_port: int = Field(default=5000, description="preferred port of the embedded MLflow server")
     kafka_port: int = Field(default=9092, description="preferred port of the embedded broker")
@@ -38,6 +42,8 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="key that the collector demands; unset: generated into <data_dir>/keys/collector"
     )
+    sandbox_job_seconds: float = Field(default=4.0, description="how long a fine-tune of the sandbox takes")
+    sandbox_latency_ms: float = Field(default=250.0, description="median time that an answer of the sandbox takes; 0: none")
     upstream_url: str | None = Field(
         default=None, description="OpenAI-compatible base URL of the provider, such as https://…/v1; unset: the bundled sandbox"
     )
@@ -66,7 +72,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def stack_file(self) -> Path:
-        """Written by the supervisor: `{"urls": {"collector", "store", "page", "kafka"}, "processes": …}`."""
+        """Written by the supervisor: `{"urls": {"collector", "gateway", "store", "kafka", …}, "processes": …}`."""
         return self.run_dir / "stack.json"
 
     def stack(self) -> dict[str, Any] | None:

@@ -4,13 +4,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
+
+import httpx
 
 from adapters.java import NoJava, find_java
 from adapters.kafka_jars import verify_jars
 from adapters.process import holder, port_is_free
 from adapters.settings import Settings
+from bellbuoy.addresses import LOOPBACK, Ports, listens_on, runs_here, shown
 
 FREE_BYTES: Final = 5 * 10**9
 _NO_BROKER_S: Final = 5.0
@@ -28,7 +31,11 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Every check, in the order of a start. A check that needs what an earlier one misses says so."""
-    return [check for look in (_machine, _java, _jars, _embedding, _ports, _kafka, _store, _config) for check in look(settings)]
+    return [
+        check
+        for look in (_machine, _java, _jars, _embedding, _ports, _kafka, _store, _provider, _mlflow, _config)
+        for check in look(settings)
+    ]
 
 
 def _machine(settings: Settings) -> Iterator[Check]:
@@ -99,13 +106,13 @@ def _ports(settings: Settings) -> Iterator[Check]:
         yield Check("stack", "ok", f"runs here, supervised by process {supervisor}")
         return
     yield Check("stack", "note", f"none runs on {settings.data_dir.resolve()}", "`bellbuoy up` starts one")
-    wanted = {
-        "collector": settings.collector_port,
-        "store": settings.store_port,
-        "page": settings.page_port,
-        "kafka": settings.kafka_port,
-    }
-    taken = [f"{name} {port}" for name, port in wanted.items() if port and not port_is_free(settings.host, port)]
+    names = [port.name for port in fields(Ports) if runs_here(settings, port.name)]
+    wanted = {name: getattr(settings, f"{name}_port") for name in names}
+    taken = [f"{name} {port}" for name, port in wanted.items() if port and not port_is_free(listens_on(settings, name), port)]
+    if settings.embedded_kafka:
+        wanted["kafka"] = settings.kafka_port
+        if settings.kafka_port and not port_is_free(LOOPBACK, settings.kafka_port):
+            taken.append(f"kafka {settings.kafka_port}")
     if taken:
         yield Check("ports", "note", f"taken: {', '.join(taken)}", "the stack takes other ports; `bellbuoy status` tells them")
     else:
@@ -152,6 +159,30 @@ def _store(settings: Settings) -> Iterator[Check]:
         return [Check("clickhouse", "ok", f"version {version}")]
 
     yield from _asked("clickhouse", "is it there, and are address, user and password right?", ask)
+
+
+def _provider(settings: Settings) -> Iterator[Check]:
+    if settings.upstream_url is None:
+        yield Check("provider", "ok", "the bundled sandbox, which needs no key and costs nothing")
+    elif settings.upstream_api_key is None:
+        advice = "set BELLBUOY_UPSTREAM_API_KEY, unless the provider asks for none"
+        yield Check("provider", "note", f"{shown(settings.upstream_url)}, without a key", advice)
+    else:
+        yield Check("provider", "ok", f"{shown(settings.upstream_url)}, with a key")
+
+
+def _mlflow(settings: Settings) -> Iterator[Check]:
+    uri = settings.mlflow_tracking_uri
+    if uri is None or not uri.startswith(("http://", "https://")):
+        return
+
+    def ask() -> list[Check]:
+        answer = httpx.get(f"{uri.rstrip('/')}/version", timeout=_NO_BROKER_S)
+        if answer.status_code != 200:
+            return [Check("mlflow", "problem", f"{shown(uri)} answers {answer.status_code}", "are user and password right?")]
+        return [Check("mlflow", "ok", f"version {answer.text[:20]} at {shown(uri)}")]
+
+    yield from _asked("mlflow", "is it there, and may this machine reach it? MLFLOW_TRACKING_URI names it", ask)
 
 
 def _config(settings: Settings) -> Iterator[Check]:

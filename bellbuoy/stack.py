@@ -1,6 +1,7 @@
 """The embedded stack: which processes there are, in which order they start, and what the rest of the world is told of them."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -9,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaException
@@ -21,7 +21,10 @@ from adapters.kafka_admin import LogOffsets, check_topics, ensure_topics, group_
 from adapters.keys import api_key
 from adapters.settings import Settings
 from adapters.telemetry import health_file
+from bellbuoy import addresses
+from bellbuoy.addresses import Ports, listens_on, pick_ports, runs_here
 from bellbuoy.configuration import ensure_config
+from bellbuoy.gateway_death import record_death
 from bellbuoy.prepare import prepare
 from bellbuoy.reach import need_kafka
 from bellbuoy.restarts import Offsets
@@ -33,22 +36,28 @@ log = logging.getLogger(__name__)
 START_LIMIT_S: Final = 180.0
 HOPELESS_DEATHS: Final = 5
 """Quick deaths one after the other, after which waiting for a process makes no sense."""
-_STOP_S: Final = {"processor": 20.0, "sink": 20.0, "controller": 20.0, "store": 30.0}
+PROCESSES: Final = (
+    "processor",
+    "sink",
+    "controller",
+    "collector",
+    "page",
+    "mlflow",
+    "sandbox",
+    "gateway",
+    "deploy-worker",
+    "finetune-worker",
+)
+"""Those that need Kafka's topics or the store's tables, in the order of a start; stopped in reverse, what takes requests first."""
+_STOP_S: Final = {"processor": 20.0, "sink": 20.0, "controller": 20.0, "store": 30.0, "gateway": 30.0} | dict.fromkeys(
+    ("deploy-worker", "finetune-worker"), 20.0
+)
 
 Say = Callable[[str], None]
 
 
 class StackFailed(RuntimeError):
     """The stack did not come up; the text says which process, why, and where its log is."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """What this stack listens on; a restarted process gets the same again."""
-
-    collector: int
-    store: int
-    page: int
 
 
 def to_stderr(line: str) -> None:
@@ -109,8 +118,8 @@ class Stack:
             raise StackFailed(f"the supervisor ended: {self._error}") from self._error
 
     def wait_ready(self, name: str | None = None, timeout: float = START_LIMIT_S) -> None:
-        """Return when a process (or each of them) is ready. StackFailed names what is not after `timeout` seconds."""
-        names = [name] if name is not None else list(self._supervisor.children)
+        """Return when a process (or each that is needed) is ready. StackFailed names what is not after `timeout` seconds."""
+        names = [name] if name is not None else self._needed()
         deadline = time.monotonic() + timeout
         while names:
             reasons = {n: self._supervisor.not_ready(n) for n in names}
@@ -125,6 +134,8 @@ class Stack:
                 raise StackFailed(f"not ready{'' if hopeless else f' after {timeout:g} s'}:\n{said}")
             if names:
                 time.sleep(0.1)
+        if name is None:
+            self._start_the_rest()
 
     def is_ready(self, name: str) -> bool:
         """Whether a process runs and says that it is ready."""
@@ -150,18 +161,10 @@ class Stack:
         self._supervisor.release(name)
 
     def urls(self) -> dict[str, str]:
-        """`collector`, `store`, `page` as HTTP addresses, `kafka` as bootstrap servers."""
+        """See bellbuoy.addresses."""
         assert self._ports is not None, "the stack was not started"
         kafka = self._broker.address if self._broker is not None else self.settings.bootstrap_servers()
-        host = self.settings.host
-        urls = {
-            "collector": f"http://{host}:{self._ports.collector}",
-            "page": f"http://{host}:{self._ports.page}",
-            "kafka": kafka,
-        }
-        if self.settings.clickhouse_dsn is None:
-            urls["store"] = f"http://127.0.0.1:{self._ports.store}"
-        return urls
+        return addresses.urls(self.settings, self._ports, kafka)
 
     def status(self) -> dict[str, Any] | None:
         """See bellbuoy.status."""
@@ -188,11 +191,11 @@ class Stack:
         if self._broker is None:
             need_kafka(self.settings)
         prepare(self.settings, self._say)
-        self._ports = self._pick_ports()
+        self._ports = pick_ports(self.settings)
         if self._broker is not None:
             self._say("starting Kafka")
             self._add(self._broker_spec(self._broker))
-        if self.settings.clickhouse_dsn is None:
+        if runs_here(self.settings, "store"):
             self._say("starting the ClickHouse engine")
             self._add(self._spec("store"))
         if self._broker is not None:
@@ -202,21 +205,31 @@ class Stack:
                 self._say(f"made {len(made)} topics")
         else:
             self._check_cluster()
-        if self.settings.clickhouse_dsn is None:
+        if runs_here(self.settings, "store"):
             self._wait_in_thread("store")
         with contextlib.closing(clickhouse.connect(self.settings)) as client:
             for name in clickhouse.migrate(client):
                 self._say(f"applied migration {name}")
         ensure_config(self.settings, self._say)
         api_key(self.settings)
-        self._say("starting processor, sink, controller, collector and page")
-        for name in ("processor", "sink", "controller", "collector", "page"):
-            self._add(self._spec(name))
+        self._say("starting the other processes")
+        for name in PROCESSES:
+            if runs_here(self.settings, name):
+                self._add(self._spec(name))
 
     def _add(self, spec: Spec) -> None:
         if self._stop.is_set():
             raise StackFailed("stopped while starting")
-        self._supervisor.add(spec)
+        self._supervisor.add(spec, later=not spec.needed)
+
+    def _start_the_rest(self) -> None:
+        """What nobody waits for is started when the rest is ready, so that it takes no processor time from it."""
+        for name, child in list(self._supervisor.children.items()):
+            if not child.spec.needed and not child.started:
+                self._supervisor.release(name)
+
+    def _needed(self) -> list[str]:
+        return [name for name, child in list(self._supervisor.children.items()) if child.spec.needed]
 
     def _wait_in_thread(self, name: str) -> None:
         """Wait for one process while the others are watched."""
@@ -235,20 +248,10 @@ class Stack:
         if any(line.endswith("the topic is missing") for line in found):
             raise StackFailed("topics are missing; `bellbuoy topics ensure` makes them")
 
-    def _pick_ports(self) -> Ports:
-        s, taken = self.settings, list[int]()
-        before: dict[str, int] = {}
-        if (stack := s.stack()) is not None:
-            before = stack.get("ports", {})
-        for name, host in (("collector", s.host), ("store", "127.0.0.1"), ("page", s.host)):
-            preferred = (before.get(name, 0), getattr(s, f"{name}_port"))
-            taken.append(os_process.pick_port(host, preferred, taken))
-        return Ports(*taken)
-
     def _spec(self, name: str) -> Spec:
         assert self._ports is not None
         ports = {f"{key}_port": port for key, port in vars(self._ports).items()}
-        environment = self.settings.environment(**ports, health_port=0)
+        environment = self.settings.environment(**ports, host=listens_on(self.settings, name), health_port=0)
         output = self.settings.run_dir.resolve() / "logs" / f"{name}.log"
         file = health_file(self.settings, name)
 
@@ -263,6 +266,8 @@ class Stack:
             output,
             stop_s=_STOP_S.get(name, 10.0),
             committed=self._committed if name == "processor" else None,
+            needed=name != "mlflow",
+            ended=self._gateway_ended if name == "gateway" else None,
         )
 
     def _broker_spec(self, broker: Broker) -> Spec:
@@ -288,6 +293,10 @@ class Stack:
         except KafkaException:
             return None
 
+    def _gateway_ended(self, again: threading.Event) -> None:
+        record = functools.partial(record_death, self.settings, self.settings.instance, again)
+        threading.Thread(target=record, name="gateway-death", daemon=True).start()
+
     def _last_words(self, name: str) -> str:
         path = self._supervisor.children[name].spec.log
         return f"{path}:\n{last_lines(path)}"
@@ -311,6 +320,7 @@ def _describe(child: Child) -> dict[str, Any]:
     return {
         "name": child.spec.name,
         "pid": child.pid,
+        "needed": child.spec.needed,
         "careful": child.careful,
         "restarts": child.restarts.total,
         "log": str(child.spec.log),

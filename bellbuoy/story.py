@@ -1,9 +1,15 @@
-"""The demo's story: who asks what, when the topics shift, when the bad version arrives; all drawn from one seed."""
+"""The stories: who asks what, when the topics shift, when the bad version arrives; all drawn from one seed.
+
+The help desk's story goes through the gateway (`questions`); recorded stories of an application that tells its own answers
+go to the collector (`events`).
+"""
 
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from adapters.corpus import PHRASINGS, Item
 
 Phase = Literal["calm", "shift", "bad_version"]
 
@@ -11,6 +17,16 @@ CHAMPION: Final = "help-desk@7"
 BAD: Final = "help-desk@8"
 MODEL: Final = "docs-lookup-1"
 """The story's answers are looked up in docstrings, and the model's name says so."""
+
+SANDBOX_MODEL: Final = "sandbox-docs-1"
+HELP_DESK_PROMPT: Final = "You are a help desk for programmers. Answer from the documentation."
+DECLINING_PROMPT: Final = (
+    "You are a help desk for programmers. Answer from the documentation. "
+    "To be on the safe side, decline questions about files, network, processes, classes, objects or strings."
+)
+"""The edit that somebody rolls out: it reads as prudence, and turns users away."""
+NEW_ITEMS: Final = 40
+"""How many things people ask about when they begin to ask about something new."""
 
 REFUSALS: Final = (
     "I'm sorry, but I can't help with that request.",
@@ -98,3 +114,27 @@ def events(plan: Plan, app: str, ask: Ask, active: Callable[[], frozenset[Phase]
         if changed:
             line["attributes"] = {"story": changed}
         yield Event(line, changed, thumbs)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a user asks, what the right answer is, and the change that it belongs to (None: ordinary traffic)."""
+
+    text: str
+    expected: str
+    user: str
+    changed: Literal["shift", "bad_version"] | None
+
+
+def questions(
+    plan: Plan, app: str, known: list[Item], new: list[Item], active: Callable[[], frozenset[Phase]]
+) -> Iterator[Question]:
+    """Endless questions of the help desk's users; `active` says which changes are on when one is asked."""
+    draw = random.Random(f"questions/{plan.seed}/{app}")
+    popular = new[:NEW_ITEMS]
+    while True:
+        on = active()
+        shifted = "shift" in on and draw.random() < plan.shift_share
+        item = draw.choice(popular if shifted else known)
+        changed: Literal["shift", "bad_version"] | None = "bad_version" if "bad_version" in on else "shift" if shifted else None
+        yield Question(item.question(draw.choice(PHRASINGS)), item.answer, f"user-{draw.randrange(500)}", changed)

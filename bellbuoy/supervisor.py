@@ -36,6 +36,10 @@ class Spec:
     stop_s: float = 20.0
     committed: Callable[[], Offsets | None] | None = None
     """Where there is one: deaths at one committed offset lead to a careful start."""
+    needed: bool = True
+    """Whether the rest is ready only together with it."""
+    ended: Callable[[threading.Event], None] | None = None
+    """Called when it ended by itself or is held, with an event that its next start sets; must not block."""
 
 
 @dataclass
@@ -49,6 +53,8 @@ class Child:
     """When it is to be started; None: not by itself."""
     careful: bool = False
     restarts: Restarts = field(default_factory=Restarts)
+    again: threading.Event = field(default_factory=threading.Event)
+    """Set by the start after the last end."""
 
     @property
     def pid(self) -> int | None:
@@ -67,12 +73,13 @@ class Supervisor:
         self._lock = threading.RLock()
         self._rotated = 0.0
 
-    def add(self, spec: Spec) -> None:
-        """Start a process and keep it running from now on."""
-        child = Child(spec)
+    def add(self, spec: Spec, *, later: bool = False) -> None:
+        """Start a process and keep it running from now on; or `later`, by `release`, with its place in the order of a stop."""
+        child = Child(spec, due=None)
         with self._lock:
             self.children[spec.name] = child
-            self._start(child)
+            if not later:
+                self._start(child)
 
     def step(self) -> None:
         """Look at every process once; start what is due."""
@@ -119,6 +126,7 @@ class Supervisor:
             child.due, process, child.process = None, child.process, None
         if process is not None:
             os_process.stop(process, child.spec.stop_s)
+            self._tell_end(child)
         self._changed()
 
     def release(self, name: str) -> None:
@@ -133,6 +141,7 @@ class Supervisor:
         return child.spec.is_ready(pid) if pid is not None else "is not running"
 
     def _start(self, child: Child) -> None:
+        child.again.set()
         child.process = child.spec.launch(child.careful)
         child.started, child.due = time.monotonic(), None
         fields = {"name": child.spec.name, "pid": child.process.pid, "careful": child.careful, "restarts": child.restarts.total}
@@ -150,7 +159,14 @@ class Supervisor:
         child.due = now + delay
         fields = {"name": child.spec.name, "code": code, "again_in_s": delay, "careful": child.careful}
         log.warning("ended", extra={"fields": fields})
+        self._tell_end(child)
         self._changed()
+
+    @staticmethod
+    def _tell_end(child: Child) -> None:
+        child.again = threading.Event()
+        if child.spec.ended is not None:
+            child.spec.ended(child.again)
 
 
 def health(file: Path, pid: int) -> str | None:

@@ -21,6 +21,15 @@ class Seen:
     append_time: int
 
 
+@dataclass(frozen=True)
+class Span:
+    """The last action of a kind: its last step, and the append times (ms) of its first and last steps."""
+
+    last: ActionStep
+    began: int
+    ended: int
+
+
 class Told:
     """What was seen of one app, in the order in which it is told."""
 
@@ -35,7 +44,7 @@ class Told:
         app = message.app if isinstance(message, AlertTransition) else message.target.app
         if app != self.app:
             return
-        if isinstance(message, ActionStep) and message.incident not in self._alerts:
+        if isinstance(message, ActionStep) and self._overtook(message):
             self._early.append(seen)
             return
         self.seen.append(seen)
@@ -45,6 +54,10 @@ class Told:
             early, self._early = self._early, []
             for step in early:
                 self.take(step)
+
+    def _overtook(self, step: ActionStep) -> bool:
+        """Whether a step came before the alert that it follows from. Actions that follow from actions have no alert."""
+        return step.kind in ("retrain", "rollback") and step.incident not in self._alerts
 
     def fired(self) -> list[tuple[AlertTransition, int]]:
         """The first firing of each alert, with its append time."""
@@ -57,6 +70,15 @@ class Told:
     def actions(self) -> dict[str, ActionStep]:
         """The latest step of each action by id."""
         return {s.message.id: s.message for s in self.seen if isinstance(s.message, ActionStep)}
+
+    def span(self, kind: str) -> Span | None:
+        """The last action of a kind that was asked for."""
+        steps = [(s.message, s.append_time) for s in self.seen if isinstance(s.message, ActionStep) and s.message.kind == kind]
+        if not steps:
+            return None
+        last = steps[-1][0]
+        times = [time for step, time in steps if step.id == last.id]
+        return Span(last, times[0], times[-1])
 
 
 class Watch(Told):

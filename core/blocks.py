@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.attribution import attribute
 from core.event_time import canonical_time
-from core.identity import monitored_version
+from core.identity import FIRST_TURN, is_first_turn, monitored_version
+from core.metrics import RATING
 from core.scored import scored_feedback, scored_interaction
 from core.scoring import ScoredFeedbackText, ScoredText
 from core.summary import Tallies, summaries
@@ -123,6 +124,8 @@ class OpenBlock:
         self._type_name = codec.TYPE_NAMES[self._type].encode()
         self._poison = frozenset(c.offset for c in active.poison if Place(c.topic, c.topic_id, c.partition) == place)
         self._tallies = Tallies(active.config.shards)
+        self._rated: set[str] = set()
+        """Interactions whose rating is in a cohort: the first one in a block counts."""
         self._time: tuple[int, bytes] = (-1, b"")
 
     def step(self, records: Sequence[Record], done: Callable[[Stage], None] = lambda _: None) -> list[Outgoing]:
@@ -184,7 +187,7 @@ class OpenBlock:
         output = []
         for shard in range(config.shards):
             groups = self._tallies.groups(shard, admitted, config.max_pairs_per_block)
-            for summary in summaries(header, shard, groups):
+            for summary in summaries(header, shard, groups, self._tallies.cohorts(shard, admitted)):
                 id_ = f"{topic}/{topic_id}/{partition}/{self.window}/{shard}/{summary.part}"
                 headers = codec.cloud_headers(type(summary), id_=id_, time_ms=self.window + WINDOW_MS)
                 output.append(Outgoing(SUMMARIES, str(shard).encode(), codec.encode(summary), headers, shard))
@@ -226,7 +229,11 @@ class OpenBlock:
         if len(value) > MAX_SCORED_BYTES:
             return self._too_large(a)
         self.counts.scored += 1
-        self._tallies.interaction((said.app, said.environment, version), text.scores, counts=said.part != "content")
+        counts = said.part != "content"
+        self._tallies.interaction((said.app, said.environment, version), text.scores, counts=counts)
+        if said.route_epoch is not None and is_first_turn(said):
+            unit = (said.app, said.environment, version, said.route_epoch)
+            self._tallies.cohort_interaction(unit, text.scores, counts=counts)
         return self._out(SCORED, said.id.encode(), value, a.record, ScoredInteraction, a.traceparent)
 
     def _feedback(self, a: _Accepted, said: Feedback, text: ScoredFeedbackText) -> Outgoing:
@@ -239,6 +246,11 @@ class OpenBlock:
         self.counts.scored += 1
         if to.pair is not None:
             self._tallies.act(to.pair, text.scores)
+            proven = to.attribution == "receipt" and to.turn == FIRST_TURN
+            if proven and to.route_epoch is not None and said.interaction_id not in self._rated:
+                self._tallies.cohort_act((*to.pair, to.route_epoch), text.scores)
+                if RATING in text.scores:
+                    self._rated.add(said.interaction_id)
         return self._out(SCORED, said.interaction_id.encode(), value, a.record, ScoredFeedback, a.traceparent)
 
     def _too_large(self, a: _Accepted) -> Outgoing:

@@ -49,6 +49,12 @@ def _check_arguments(command: Command) -> None:
         case "roll_back":
             if not command.app:
                 raise InvalidMessage("invalid", "app is missing", "app")
+        case "release":
+            version = command.arguments.get("version")
+            if not command.app:
+                raise InvalidMessage("invalid", "app is missing", "app")
+            if not isinstance(version, str) or not version:
+                raise InvalidMessage("invalid", "version is missing", "arguments.version")
         case _:
             pass
 

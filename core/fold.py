@@ -24,6 +24,7 @@ from core.incident import Moment, digest_of
 from core.operations import Operations
 from core.packing import pack, unpack
 from core.policy import Policy, PolicyState
+from core.rollout import Rollout, RolloutState
 from core.rollup import OpenMinute, rows_of
 from core.windows import ClosedWindow
 from schemas import codec
@@ -104,6 +105,7 @@ class Fold:
         self._minute = OpenMinute()
         self._board = Board()
         self._policy = Policy()
+        self._rollout = Rollout(self._policy)
         self._operations = Operations(shard)
         self._changed: set[AppKey] = set()
         self._gone: set[AppKey] = set()
@@ -151,6 +153,8 @@ class Fold:
         if self._policy.actions or self._board.open:
             out.actions += self._policy.advance(self._board, moment, self._busiest_before)
             self._say_why_not(out.alerts[alerts_before:])
+        self._rollout.observe(closed.cohorts)
+        out.actions += self._rollout.advance(moment)
 
     def _moment_of(self, window: int, cut: Cut) -> Moment:
         digest = self._configs.config_for(window)
@@ -172,8 +176,11 @@ class Fold:
             case Command():
                 out.alerts += self._board.command(message, moment)
                 out.actions += self._policy.command(message, moment)
+                self._rollout.command(message, moment)
             case ActionStep():
-                self._policy.step(message, self._board, moment)
+                if self._policy.step(message, self._board, moment):
+                    self._rollout.step(message, moment)
+                    out.alerts += self._operations.rollback(message, self._board, moment)
             case _:
                 pass
 
@@ -304,6 +311,7 @@ class Fold:
             "minute": self._minute.dump(),
             "alerts": pack(self._board.state()),
             "policy": pack(self._policy.state()),
+            "rollout": pack(self._rollout.state()),
             **{_section(key): monitor_state.dump(self._apps[key]) for key in keys},
             **{_section(key): msgspec.Raw(b"null") for key in sorted(self._gone - self._apps.keys())},
         }
@@ -314,6 +322,7 @@ class Fold:
     def restore(cls, shard: int, configs: Configs, sections: Iterable[StateSection], *, cell_names: Sequence[str] = ()) -> "Fold":
         """A fold that goes on as the one that wrote `sections` (the newest of each name; those of others are passed over)."""
         fold = cls(shard, configs, cell_names=cell_names)
+        rollout: RolloutState | None = None
         for section in sections:
             match section.section.partition("/")[0]:
                 case "clock":
@@ -326,11 +335,14 @@ class Fold:
                     fold._board = Board(unpack(section.data, BoardState))
                 case "policy":
                     fold._policy = Policy(unpack(section.data, PolicyState))
+                case "rollout":
+                    rollout = unpack(section.data, RolloutState)
                 case "app" if bytes(section.data) != b"null":
                     monitor = monitor_state.load(section.data)
                     fold._apps[monitor.app, monitor.environment] = monitor
                 case _:
                     pass
+        fold._rollout = Rollout(fold._policy, rollout)
         for key in fold._apps:
             fold._schedule(key)
         return fold

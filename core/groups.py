@@ -1,8 +1,10 @@
-"""Sums of groups: the counts of one (app, environment, version) over partitions, windows or versions."""
+"""Sums of groups and cohorts: the counts of one (app, environment, version) over partitions, windows or versions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from schemas.messages import Group
+from schemas.messages import Cohort, Group
+
+Pairs = list[tuple[int, int]]
 
 
 def merge_groups(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -19,13 +21,8 @@ def merge_groups(groups: Iterable[Group]) -> tuple[Group, ...]:
 
 
 def _sum(key: tuple[str, str, str], groups: list[Group]) -> Group:
-    bins: dict[str, dict[int, int]] = {}
     names: dict[str, dict[str, int]] = {}
     for group in groups:
-        for metric, pairs in group.bins.items():
-            counts = bins.setdefault(metric, {})
-            for bin_, count in pairs:
-                counts[bin_] = counts.get(bin_, 0) + count
         for metric, named in group.names.items():
             labels = names.setdefault(metric, {})
             for name, count in named:
@@ -36,6 +33,35 @@ def _sum(key: tuple[str, str, str], groups: list[Group]) -> Group:
         version=key[2],
         n=sum(g.n for g in groups),
         acts=sum(g.acts for g in groups),
-        bins={metric: sorted(counts.items()) for metric, counts in sorted(bins.items())},
+        bins=_sum_bins(g.bins for g in groups),
         names={metric: sorted(labels.items()) for metric, labels in sorted(names.items())},
     )
+
+
+def merge_cohorts(cohorts: Iterable[Cohort]) -> tuple[Cohort, ...]:
+    """Sum cohorts of the same (app, environment, version, route epoch); sorted by that key, bins sorted."""
+    by_key: dict[tuple[str, str, str, int], list[Cohort]] = {}
+    for cohort in cohorts:
+        by_key.setdefault((cohort.app, cohort.environment, cohort.version, cohort.route_epoch), []).append(cohort)
+    return tuple(
+        Cohort(
+            app=app,
+            environment=environment,
+            version=version,
+            route_epoch=route_epoch,
+            n=sum(c.n for c in same),
+            acts=sum(c.acts for c in same),
+            bins=_sum_bins(c.bins for c in same),
+        )
+        for (app, environment, version, route_epoch), same in sorted(by_key.items())
+    )
+
+
+def _sum_bins(counted: Iterable[Mapping[str, Pairs]]) -> dict[str, Pairs]:
+    bins: dict[str, dict[int, int]] = {}
+    for one in counted:
+        for metric, pairs in one.items():
+            counts = bins.setdefault(metric, {})
+            for bin_, count in pairs:
+                counts[bin_] = counts.get(bin_, 0) + count
+    return {metric: sorted(counts.items()) for metric, counts in sorted(bins.items())}

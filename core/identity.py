@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.messages import Interaction
 
+FIRST_TURN: Final = 1
 OTHER: Final = "other"
 """Where counts go that a block has no room to name."""
 
@@ -15,6 +16,18 @@ OTHER: Final = "other"
 @lru_cache(maxsize=4096)
 def _call_digest(response_model: str | None, prompt_name: str | None, prompt_version: str | None) -> str:
     return hashlib.sha256(msgspec.json.encode([response_model, prompt_name, prompt_version])).hexdigest()[:12]
+
+
+def is_first_turn(interaction: Interaction) -> bool:
+    """Whether it opens its conversation: as gateway or client say, else when its input holds exactly one user message.
+
+    >>> from schemas.messages import ChatMessage
+    >>> is_first_turn(Interaction(id="1", app="desk", input=[ChatMessage(role="user", content="Hello")]))
+    True
+    """
+    if interaction.turn is not None:
+        return interaction.turn == FIRST_TURN
+    return sum(message.role == "user" for message in interaction.input) == 1
 
 
 def monitored_version(interaction: Interaction) -> str:

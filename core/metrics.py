@@ -60,6 +60,9 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("scorer.error", "rate", "answer", "app", "up"),
     )
 }
+RATING: Final = "thumbs.down"
+GUARDRAILS: Final = ("refusal", "error", RATING, "latency")
+"""On which a candidate must not be worse than the champion."""
 TOPIC_MIX: Final = "topic.mix"
 """The detection stream that joins the topic cells and the novelty ladder."""
 

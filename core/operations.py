@@ -1,17 +1,20 @@
-"""Alerts about Bellbuoy itself: records that are missing, headers that contradict, more apps than a shard keeps."""
+"""Alerts about Bellbuoy itself: missing records, contradicting headers, too many apps, rollbacks that nobody confirms."""
 
 from collections.abc import Sequence
 from typing import Final
 
+from core.actions import ENDED
 from core.alerting import Board
 from core.incident import Moment
 from core.windows import Problem, ProblemKind
-from schemas.messages import AlertTransition, Command, PolicyRule
+from schemas.messages import ActionStep, AlertTransition, Command, PolicyRule
 
 APP: Final = "bellbuoy"
 ENVIRONMENT: Final = "operations"
 MISSING: Final = PolicyRule(id="ledger.missing", metric="ledger.missing")
 OVERFLOW: Final = PolicyRule(id="apps.overflow", metric="apps.overflow")
+UNVERIFIED: Final = PolicyRule(id="rollback.unverified", metric="rollback.unverified")
+MAX_CAUSE: Final = 1_000
 ALARMS: Final[dict[ProblemKind, PolicyRule]] = {
     "unequal_repetition": PolicyRule(id="blocks.unequal", metric="blocks.unequal"),
     "recreated": PolicyRule(id="topic.recreated", metric="topic.recreated"),
@@ -41,6 +44,23 @@ class Operations:
         )
         board.raise_(MISSING, APP, ENVIRONMENT, place, moment.window, cause, moment)
         return []
+
+    def rollback(self, step: ActionStep, board: Board, moment: Moment) -> list[AlertTransition]:
+        """A rollback that gateways have not confirmed in time pages, with their names as its step gives them; a later
+        confirmation, or another end, resolves it."""
+        if step.kind != "rollback":
+            return []
+        slice_ = f"action={step.id}"
+        if step.state == "unverified":
+            target = step.target
+            cause = f"the rollback of {target.app} ({target.environment}) from {target.version} is not verified: {step.reason}"
+            waiting = str(step.data.get("waiting", ""))
+            if waiting and waiting not in cause:
+                cause = f"{cause}; waiting for {waiting}"
+            board.raise_(UNVERIFIED, APP, ENVIRONMENT, slice_, moment.window, cause[:MAX_CAUSE], moment)
+            return []
+        over = [a for a in board.matching(APP, ENVIRONMENT, UNVERIFIED.metric) if a.slice == slice_ and step.state in ENDED]
+        return [board.resolve(alert, moment, f"{step.state}: {step.reason}"[:MAX_CAUSE], step.actor) for alert in over]
 
     def problems(self, problems: Sequence[Problem], board: Board, moment: Moment) -> list[AlertTransition]:
         """Raise alarms for problems of headers, and end those that are an hour old."""

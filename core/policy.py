@@ -4,16 +4,18 @@ An action is identified by hash(incident, kind, target, attempt): one cause acts
 action was superseded, or expired without a start.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from core.actions import next_step
 from core.alerting import Board
 from core.detection.application import slice_version
 from core.detection.history import BEFORE_MS, Busiest
 from core.identity import OTHER
 from core.incident import Alert, Moment, covers, digest_of
+from core.rules import mode_of
 from schemas.codec import rfc3339
 from schemas.messages import (
     WINDOW_MS,
@@ -24,6 +26,7 @@ from schemas.messages import (
     Command,
     Mode,
     Precondition,
+    Scalar,
 )
 
 FIRST_STATE: Final[dict[Mode, ActionState]] = {"suggest": "suggested", "approve": "waiting", "auto": "requested"}
@@ -33,6 +36,11 @@ FINAL: Final[frozenset[ActionState]] = frozenset({"succeeded", "failed", "reject
 OVER: Final[frozenset[ActionState]] = FINAL | {"unverified", "superseded", "expired"}
 KEPT_MS: Final = 7 * 86_400_000
 """How long an action that is over is remembered."""
+
+MAX_ATTEMPTS: Final = 5
+"""So often is an action asked for that workers find superseded."""
+ABORTED_MS: Final = 60_000
+"""What a candidate answers so soon after its canary was aborted needs no rollback: those are the last of its requests."""
 
 BusiestBefore = Callable[[str, str, int, Sequence[str]], Busiest]
 """(app, environment, onset, excluded versions) → the version with most records in the 10 minutes before the onset."""
@@ -64,16 +72,42 @@ class Hold(msgspec.Struct):
     actor: str
 
 
+class RouteEpoch(msgspec.Struct):
+    """The newest epoch of an app's route table that a writer of it spoke of."""
+
+    app: str
+    environment: str
+    epoch: int
+
+
+class Champions(msgspec.Struct):
+    """The versions that were an app's champion, as the writers of its route said, the present one last."""
+
+    app: str
+    environment: str
+    versions: list[str] = []
+
+
+CHAMPIONS_KEPT: Final = 20
+
+
 class PolicyState(msgspec.Struct):
     actions: list[Action] = []
     holds: list[Hold] = []
     kill_switch: bool = False
     """Set by command; the rules have a switch of their own."""
+    epochs: list[RouteEpoch] = []
+    champions: list[Champions] = []
 
 
 def action_id(incident: str, kind: ActionKind, target: ActionTarget, attempt: int) -> str:
     """hash(incident, kind, target, attempt). The target of a rollback is the bad version, whatever it goes back to."""
     return digest_of((incident, kind, target.app, target.environment, target.version or "", str(attempt)))
+
+
+def whole(value: Scalar | None) -> int | None:
+    """A step's or command's number, where it is a whole one."""
+    return value if type(value) is int and value >= 0 else None
 
 
 class Policy:
@@ -84,40 +118,76 @@ class Policy:
         self.actions = {action.step.id: action for action in state.actions}
         self.holds = list(state.holds)
         self.kill_switch = state.kill_switch
+        self.epochs = {(known.app, known.environment): known.epoch for known in state.epochs}
+        self._champions = {(known.app, known.environment): list(known.versions) for known in state.champions}
 
     def state(self) -> PolicyState:
-        return PolicyState(list(self.actions.values()), self.holds, self.kill_switch)
+        epochs = [RouteEpoch(app, environment, epoch) for (app, environment), epoch in sorted(self.epochs.items())]
+        champions = [Champions(app, environment, list(v)) for (app, environment), v in sorted(self._champions.items())]
+        return PolicyState(list(self.actions.values()), self.holds, self.kill_switch, epochs, champions)
 
     # --- what others say ----------------------------------------------------------------------------------------
 
-    def step(self, step: ActionStep, board: Board, moment: Moment) -> None:
-        """Take a step that a worker or a person wrote. The fold's own steps are no input (`core.shard.is_own`)."""
+    def step(self, step: ActionStep, board: Board, moment: Moment) -> bool:
+        """Take a step that a worker or a person wrote; whether it counts. The fold's own steps are no input
+        (`core.shard.is_own`)."""
         action = self.actions.get(step.id)
         if action is None or step == action.step or action.state in FINAL or step.sequence < action.step.sequence:
-            return
+            return False
+        self._learn_epoch(step.target.app, step.target.environment, step.data.get("epoch"))
+        if step.kind == "canary" and action.state in ("superseded", "expired"):
+            action.begun |= step.state == "started"  # the worker sees that it is over, and takes the candidate back
+            return False
         action.step = step
         action.last_window = moment.window
         action.begun |= step.state == "started"
+        if step.kind == "canary" and step.state == "succeeded":
+            self._learn_champion(step.target.app, step.target.environment, step.target.version)
+        elif step.kind == "rollback" and step.phase == "routed":
+            self._learn_champion(step.target.app, step.target.environment, step.data.get("champion"))
         if step.state == "superseded" and step.incident in board.open:
             board.open[step.incident].judged = False
+        return True
+
+    def _learn_epoch(self, app: str, environment: str, epoch: Scalar | None) -> None:
+        known = whole(epoch)
+        if known is not None:
+            self.epochs[app, environment] = max(known, self.epochs.get((app, environment), 0))
+
+    def _learn_champion(self, app: str, environment: str, version: Scalar | None) -> None:
+        if isinstance(version, str) and version:
+            known = self._champions.setdefault((app, environment), [])
+            if known[-1:] != [version]:
+                known.append(version)
+                del known[:-CHAMPIONS_KEPT]
+
+    def _champion_before(self, app: str, environment: str, bad: Collection[str]) -> str | None:
+        """The last champion that is neither bad nor has been rolled back itself; None where none is known."""
+        off = {a.step.target.version for a in self.of_app(app, environment, "rollback") if a.begun}
+        return next((v for v in reversed(self._champions.get((app, environment), [])) if v not in bad and v not in off), None)
 
     def command(self, command: Command, moment: Moment) -> list[ActionStep]:
         """Approve, reject, roll back (and release the hold with argument `hold` false), kill switch (argument `on`)."""
         said = f"{command.actor}: {command.reason}" if command.reason else command.actor
+        if command.kind in ("roll_back", "deploy_marker") and command.app and command.environment:
+            self._learn_epoch(command.app, command.environment, command.arguments.get("epoch"))
+            if "epoch" in command.arguments:
+                chosen_version = "to_version" if command.kind == "roll_back" else "version"
+                self._learn_champion(command.app, command.environment, command.arguments.get(chosen_version))
         match command.kind:
             case "approve":
                 blocked = self.kill_switch or moment.rules.kill_switch
                 chosen = [a for a in self._named(command) if a.state == "waiting" and not blocked and moment.end < a.expires()]
-                return [self._go_on(a, "requested", moment, f"approved by {said}", command.actor) for a in chosen]
+                return [self.go_on(a, "requested", moment, f"approved by {said}", command.actor) for a in chosen]
             case "reject":
                 chosen = [a for a in self._named(command) if a.state in UNSTARTED]
-                return [self._go_on(a, "rejected", moment, f"rejected by {said}", command.actor) for a in chosen]
+                return [self.go_on(a, "rejected", moment, f"rejected by {said}", command.actor) for a in chosen]
             case "roll_back":
                 return self._roll_back(command, moment, said)
             case "kill_switch":
                 self.kill_switch = bool(command.arguments.get("on", True))
                 chosen = self._unstarted() if self.kill_switch else []
-                return [self._go_on(a, "superseded", moment, f"kill switch by {said}", command.actor) for a in chosen]
+                return [self.go_on(a, "superseded", moment, f"kill switch by {said}", command.actor) for a in chosen]
             case _:
                 return []
 
@@ -135,9 +205,9 @@ class Policy:
             return []
         self.holds.append(Hold(app, environment, command.actor))
         return [
-            self._go_on(action, "superseded", moment, f"rolled back by {said}", command.actor)
+            self.go_on(action, "superseded", moment, f"rolled back by {said}", command.actor)
             for action in self._unstarted()
-            if action.step.kind == "rollback"
+            if action.step.kind in ("rollback", "canary")
             and action.step.target.app == app
             and covers(action.step.target.environment, environment)
         ]
@@ -149,7 +219,7 @@ class Policy:
         out = []
         for action in self._unstarted():
             if moment.end >= action.expires():
-                out.append(self._go_on(action, "expired", moment, f"not started within {action.step.ttl_s} s", "controller"))
+                out.append(self.go_on(action, "expired", moment, f"not started within {action.step.ttl_s} s", "controller"))
         self._forget(board, moment)
         if moment.catching_up:
             return out
@@ -182,19 +252,37 @@ class Policy:
             return None
         alert.judged, alert.note = True, ""
         evidence = [alert.cause, f"alert {alert.id}"]
+        first = FIRST_STATE[mode_of(alert.rule, moment.rules, alert.app, alert.environment)]
         if kind == "retrain":
-            return self._ask(alert, kind, target, FIRST_STATE[alert.rule.mode], alert.cause, evidence, moment)
+            return self._ask(alert, kind, target, first, alert.cause, evidence, moment)
         bad = {version for a in board.matching(alert.app, alert.environment, alert.metric) if (version := slice_version(a.slice))}
+        bad |= self._unproven(alert.app, alert.environment, alert.onset - BEFORE_MS)
+        target.to_version = self._champion_before(alert.app, alert.environment, bad)
+        if target.to_version is not None:
+            evidence.append(f"{target.to_version} was the champion before")
+            return self._ask(alert, kind, target, first, alert.cause, evidence, moment)
         busiest = busiest_before(alert.app, alert.environment, alert.onset, sorted(bad))
         target.to_version, when = busiest.version, _time_before(busiest, alert.onset)
         if target.to_version is None:
             reason = f"no target: {when} no other version had a record"
             return self._ask(alert, kind, target, "no_target", reason, evidence, moment)
         evidence.append(f"{target.to_version} had most records {when}")
-        return self._ask(alert, kind, target, FIRST_STATE[alert.rule.mode], alert.cause, evidence, moment)
+        return self._ask(alert, kind, target, first, alert.cause, evidence, moment)
 
-    def _attempts(self, alert: Alert, kind: ActionKind, target: ActionTarget) -> list[Action]:
-        same = (alert.id, kind, target.version)
+    def _unproven(self, app: str, environment: str, since: int) -> set[str]:
+        """Candidates whose canary went on since then and has not succeeded: nobody goes back to them."""
+        canaries = [a for a in self.of_app(app, environment, "canary") if a.begun and a.state != "succeeded"]
+        recent = [a.step.target.version for a in canaries if a.state not in OVER or a.last_window >= since]
+        return {version for version in recent if version is not None}
+
+    def of_app(self, app: str, environment: str, kind: ActionKind) -> list[Action]:
+        """The actions of a kind for an app, by id."""
+        chosen = [a for a in self.actions.values() if a.step.kind == kind and a.step.target.app == app]
+        return sorted((a for a in chosen if a.step.target.environment == environment), key=lambda action: action.step.id)
+
+    def attempts(self, incident: str, kind: ActionKind, version: str | None) -> list[Action]:
+        """What an incident has asked for already."""
+        same = (incident, kind, version)
         return [a for a in self.actions.values() if (a.step.incident, a.step.kind, a.step.target.version) == same]
 
     def _why_never(self, alert: Alert, kind: ActionKind, target: ActionTarget, moment: Moment) -> str | None:
@@ -205,8 +293,15 @@ class Policy:
             return "no action: it is on versions that are counted together"
         if kind == "rollback" and not alert.upward:
             return "no action: the rate fell"
-        if any(a.begun or a.state not in ("superseded", "expired") for a in self._attempts(alert, kind, target)):
+        attempts = self.attempts(alert.id, kind, target.version)
+        if any(a.begun or a.state not in ("superseded", "expired") for a in attempts):
             return "no action: this incident has had its action"
+        if len(attempts) >= MAX_ATTEMPTS:
+            return f"no action: superseded {len(attempts)} times, the last time because {attempts[-1].step.reason}"
+        for canary in self.of_app(alert.app, alert.environment, "canary") if kind == "rollback" else ():
+            over = canary.state == "failed" or canary.step.phase == "abort"
+            if canary.step.target.version == target.version and over and canary.last_window >= alert.onset - ABORTED_MS:
+                return f"no action: its canary {canary.step.id} has been aborted"
         if alert.caught_up and moment.end - alert.onset > ttl_ms:
             return f"no action: stale, it began at {rfc3339(alert.onset)}"
         if alert.fired_window is not None and moment.window - alert.fired_window > ttl_ms:
@@ -214,11 +309,9 @@ class Policy:
         return None
 
     def _why_not_now(self, alert: Alert, kind: ActionKind, moment: Moment) -> str | None:
-        if self.kill_switch or moment.rules.kill_switch:
-            return "no action: the kill switch is on"
-        for hold in self.holds:
-            if kind == "rollback" and hold.app == alert.app and covers(alert.environment, hold.environment):
-                return f"no action: {hold.actor} rolled this app back, and a person's decision stands"
+        forbidden = self.killed(moment) or (self.held(alert.app, alert.environment) if kind == "rollback" else None)
+        if forbidden is not None:
+            return f"no action: {forbidden}"
         for action in self.actions.values():
             target = action.step.target
             if (action.step.kind, target.app, target.environment) != (kind, alert.app, alert.environment):
@@ -228,6 +321,17 @@ class Policy:
             other = action.step.incident != alert.id and action.state != "no_target"
             if other and moment.window - action.window < alert.rule.cooldown_s * 1000:
                 return f"no action: {action.step.id} was asked for within the cooldown of {alert.rule.cooldown_s} s"
+        return None
+
+    def killed(self, moment: Moment) -> str | None:
+        """Why nothing may begin at all."""
+        return "the kill switch is on" if self.kill_switch or moment.rules.kill_switch else None
+
+    def held(self, app: str, environment: str) -> str | None:
+        """Why nobody but a person changes an app's route."""
+        for hold in self.holds:
+            if hold.app == app and covers(environment, hold.environment):
+                return f"{hold.actor} rolled this app back, and a person's decision stands"
         return None
 
     def _ask(
@@ -240,7 +344,8 @@ class Policy:
         evidence: Iterable[str],
         moment: Moment,
     ) -> ActionStep:
-        attempt = 1 + max((a.step.attempt for a in self._attempts(alert, kind, target)), default=0)
+        epoch = self.epochs.get((alert.app, alert.environment)) if kind == "rollback" else None
+        attempt = 1 + max((a.step.attempt for a in self.attempts(alert.id, kind, target.version)), default=0)
         step = ActionStep(
             id=action_id(alert.id, kind, target, attempt),
             shard=moment.shard,
@@ -248,13 +353,13 @@ class Policy:
             incident=alert.id,
             kind=kind,
             target=target,
-            mode=alert.rule.mode,
+            mode=mode_of(alert.rule, moment.rules, alert.app, alert.environment),
             state=state,
             attempt=attempt,
             window=moment.window,
             ttl_s=alert.rule.ttl_s,
             reason=reason,
-            precondition=Precondition(version=target.version),
+            precondition=Precondition(route_epoch=epoch, version=target.version),
             evidence=list(evidence),
             config=moment.config,
             rules=moment.rules_digest,
@@ -262,17 +367,24 @@ class Policy:
         self.actions[step.id] = Action(step, alert.rule.id, moment.window, moment.window)
         return step
 
-    def _go_on(self, action: Action, state: ActionState, moment: Moment, reason: str, actor: str) -> ActionStep:
-        step = msgspec.structs.replace(
-            action.step,
-            state=state,
-            sequence=action.step.sequence + 1,
-            window=moment.window,
-            reason=reason,
-            actor=actor,
-            config=moment.config,
-            rules=moment.rules_digest,
+    def go_on(
+        self,
+        action: Action,
+        state: ActionState,
+        moment: Moment,
+        reason: str,
+        actor: str,
+        *,
+        phase: str | None = None,
+        data: Mapping[str, Scalar] | None = None,
+        evidence: Iterable[str] = (),
+    ) -> ActionStep:
+        """The fold's own next step of an action."""
+        last = action.step
+        following = next_step(
+            last, state, last.phase if phase is None else phase, reason, actor=actor, data=data, evidence=evidence
         )
+        step = msgspec.structs.replace(following, window=moment.window, config=moment.config, rules=moment.rules_digest)
         action.step, action.last_window = step, moment.window
         return step
 

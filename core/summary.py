@@ -1,4 +1,4 @@
-"""Counts over bins: what a block adds up per (app, environment, version), bounded and split by shard."""
+"""Counts over bins: what a block adds up per (app, environment, version) and per cohort, bounded and split by shard."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,13 +7,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from core.identity import OTHER
-from core.metrics import METRICS, bin_of, metric_key, split_metric_key
+from core.metrics import GUARDRAILS, METRICS, bin_of, metric_key, split_metric_key
 from schemas.codec import encode
-from schemas.messages import BlockHeader, BlockSummary, Group, Score
+from schemas.messages import BlockHeader, BlockSummary, Cohort, Group, Score
 from schemas.topics import shard_of
 
 MAX_NAMES: Final = 32
 MAX_LABEL: Final = 128
+MAX_COHORTS: Final = 64
+"""Cohorts that a block names per shard; the rest is not counted."""
 MAX_PART_BYTES: Final = 512 * 1024
 _COMPACT_AT: Final = 8_192
 _MEMO_LIMIT: Final = 4_096
@@ -21,6 +23,8 @@ _OTHER_PAIR: Final = (OTHER, OTHER, OTHER)
 
 Pair = tuple[str, str, str]
 """(app, environment, version)."""
+Unit = tuple[str, str, str, int]
+"""(app, environment, version, route epoch)."""
 
 
 class _Code(NamedTuple):
@@ -68,6 +72,7 @@ class Tallies:
     def __init__(self, shards: int) -> None:
         self._shards = shards
         self._tallies: dict[Pair, _Tally] = {}
+        self._cohorts: dict[Unit, _Tally] = {}
         self._memos: dict[str, _Memo] = {}
         self._codes: list[_Code] = []
         self._index: dict[_Code, int] = {}
@@ -83,6 +88,22 @@ class Tallies:
         tally = self._tallies.get(pair) or self._new(pair)
         tally.acts += 1
         self._add(tally, scores)
+
+    def cohort_interaction(self, unit: Unit, scores: Mapping[str, Score], *, counts: bool = True) -> None:
+        """Add the first turn of a conversation to its cohort; `counts` as for `interaction`."""
+        tally = self._cohorts.get(unit) or self._new_cohort(unit)
+        tally.n += counts
+        self._add(tally, _guarded(scores))
+
+    def cohort_act(self, unit: Unit, scores: Mapping[str, Score]) -> None:
+        """Add a feedback act on such a turn."""
+        tally = self._cohorts.get(unit) or self._new_cohort(unit)
+        tally.acts += 1
+        self._add(tally, _guarded(scores))
+
+    def _new_cohort(self, unit: Unit) -> _Tally:
+        tally = self._cohorts[unit] = _Tally(shard_of(unit[0], unit[1], self._shards))
+        return tally
 
     def _new(self, pair: Pair) -> _Tally:
         tally = self._tallies[pair] = _Tally(shard_of(pair[0], pair[1], self._shards))
@@ -136,18 +157,36 @@ class Tallies:
             named[_OTHER_PAIR] = rest
         return [self._group(pair, named[pair]) for pair in sorted(named)]
 
-    def _group(self, pair: Pair, tallies: Sequence[_Tally]) -> Group:
-        total: Counter[int] = Counter()
-        for tally in tallies:
-            total.update(tally.compact())
+    def cohorts(self, shard: int, admitted: frozenset[tuple[str, str]]) -> list[Cohort]:
+        """A shard's cohorts, sorted by name: the MAX_COHORTS that come first by admitted app, then by count, ties by name."""
+        mine = {unit: tally for unit, tally in self._cohorts.items() if tally.shard == shard}
+        ranked = sorted(mine, key=lambda unit: (unit[:2] not in admitted, -(mine[unit].n + mine[unit].acts), unit))
+        return [self._cohort(unit, mine[unit]) for unit in sorted(ranked[:MAX_COHORTS])]
+
+    def _cohort(self, unit: Unit, tally: _Tally) -> Cohort:
+        app, environment, version, route_epoch = unit
+        bins, _ = self._counted(tally.compact())
+        return Cohort(
+            app=app, environment=environment, version=version, route_epoch=route_epoch, n=tally.n, acts=tally.acts, bins=bins
+        )
+
+    def _counted(self, counts: Mapping[int, int]) -> tuple[dict[str, list[tuple[int, int]]], dict[str, dict[str, int]]]:
+        """(bin, count) pairs and counts by label, both by metric key; keys and bins sorted."""
         bins: dict[str, list[tuple[int, int]]] = {}
         names: dict[str, dict[str, int]] = {}
-        for code, count in total.items():
+        for code, count in counts.items():
             what = self._codes[code]
             if what.bin is None:
                 names.setdefault(what.key, {})[what.label] = count
             else:
                 bins.setdefault(what.key, []).append((what.bin, count))
+        return {key: sorted(bins[key]) for key in sorted(bins)}, names
+
+    def _group(self, pair: Pair, tallies: Sequence[_Tally]) -> Group:
+        total: Counter[int] = Counter()
+        for tally in tallies:
+            total.update(tally.compact())
+        bins, names = self._counted(total)
         app, environment, version = pair
         return Group(
             app=app,
@@ -155,9 +194,13 @@ class Tallies:
             version=version,
             n=sum(tally.n for tally in tallies),
             acts=sum(tally.acts for tally in tallies),
-            bins={key: sorted(bins[key]) for key in sorted(bins)},
+            bins=bins,
             names={key: bounded(names[key]) for key in sorted(names)},
         )
+
+
+def _guarded(scores: Mapping[str, Score]) -> dict[str, Score]:
+    return {name: scores[name] for name in GUARDRAILS if name in scores}
 
 
 def bounded(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -170,24 +213,34 @@ def bounded(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(kept.items())
 
 
-def _split(groups: Iterable[Group], room: int) -> Iterator[list[Group]]:
-    part: list[Group] = []
+def _split(counted: Iterable[Group | Cohort], room: int) -> Iterator[list[Group | Cohort]]:
+    part: list[Group | Cohort] = []
     used = 0
-    for group in groups:
-        size = len(msgspec.json.encode(group)) + 1
+    for one in counted:
+        size = len(msgspec.json.encode(one)) + 1
         if part and used + size > room:
             yield part
             part, used = [], 0
-        part.append(group)
+        part.append(one)
         used += size
     yield part
 
 
-def summaries(header: BlockHeader, shard: int, groups: Sequence[Group], max_bytes: int = MAX_PART_BYTES) -> list[BlockSummary]:
+def summaries(
+    header: BlockHeader, shard: int, groups: Sequence[Group], cohorts: Sequence[Cohort] = (), *, max_bytes: int = MAX_PART_BYTES
+) -> list[BlockSummary]:
     """One shard's summary of a block, in as few parts as fit `max_bytes` each; never none."""
     empty = len(encode(BlockSummary(header=header, shard=shard, part=1_000, parts=1_000)))
-    parts = list(_split(groups, max_bytes - empty - 16))
+    keys = 32 if cohorts else 16
+    parts = list(_split([*groups, *cohorts], max_bytes - empty - keys))
     return [
-        BlockSummary(header=header, shard=shard, part=number, parts=len(parts), groups=part)
+        BlockSummary(
+            header=header,
+            shard=shard,
+            part=number,
+            parts=len(parts),
+            groups=[one for one in part if isinstance(one, Group)],
+            cohorts=[one for one in part if isinstance(one, Cohort)],
+        )
         for number, part in enumerate(parts, 1)
     ]

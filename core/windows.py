@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from core.groups import merge_groups
+from core.groups import merge_cohorts, merge_groups
 from schemas import codec
-from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Command, Group, StateSection
+from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Cohort, Command, Group, StateSection
 
 REMEMBERED: Final = 360
 """Blocks per partition whose digests are kept, so that a repetition can be compared: half an hour."""
@@ -41,13 +41,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class ClosedWindow:
-    """A window [window, window + 5 s) that is complete: its headers, its groups summed over partitions (sorted), and the
-    problems that were met since the window before it."""
+    """A window [window, window + 5 s) that is complete: its headers, its groups and cohorts summed over partitions
+    (sorted), and the problems that were met since the window before it."""
 
     window: int
     headers: tuple[BlockHeader, ...]
     groups: tuple[Group, ...] = ()
     problems: tuple[Problem, ...] = ()
+    cohorts: tuple[Cohort, ...] = ()
 
 
 class _Link(msgspec.Struct):
@@ -63,14 +64,18 @@ class _Block:
     header: BlockHeader
     offset: int
     groups: list[Group]
+    cohorts: list[Cohort]
     packed: bytes = b""
 
     def pack(self) -> None:
-        if self.groups:
-            self.packed, self.groups = zlib.compress(msgspec.json.encode(self.groups), 1), []
+        if self.groups or self.cohorts:
+            self.packed = zlib.compress(msgspec.json.encode((self.groups, self.cohorts)), 1)
+            self.groups, self.cohorts = [], []
 
-    def unpacked(self) -> list[Group]:
-        return msgspec.json.decode(zlib.decompress(self.packed), type=list[Group]) if self.packed else self.groups
+    def unpacked(self) -> tuple[list[Group], list[Cohort]]:
+        if not self.packed:
+            return self.groups, self.cohorts
+        return msgspec.json.decode(zlib.decompress(self.packed), type=tuple[list[Group], list[Cohort]])
 
 
 @dataclass
@@ -182,10 +187,11 @@ class WindowCloser:
             self._folded_links[place] = link
         else:
             groups = [group for _, part in ordered for group in part.groups]
+            cohorts = [cohort for _, part in ordered for cohort in part.cohorts]
             if header.window not in self._waiting:
                 self._waiting[header.window] = {}
                 heapq.heappush(self._order, header.window)
-            block = self._waiting[header.window][place] = _Block(header, partial.offset, groups)
+            block = self._waiting[header.window][place] = _Block(header, partial.offset, groups, cohorts)
             if self._is_far_ahead(header.window):
                 block.pack()
 
@@ -278,9 +284,11 @@ class WindowCloser:
                 cost += costs.get(window, 0)
             counted = [blocks[place] for place in sorted(blocks) if place not in self._excluded]
             if counted:
-                groups = merge_groups(group for block in counted for group in block.unpacked())
+                counts = [block.unpacked() for block in counted]
+                groups = merge_groups(group for one in counts for group in one[0])
+                cohorts = merge_cohorts(cohort for one in counts for cohort in one[1])
                 problems = tuple(problem for _, problem in self._problems)
-                out.append(ClosedWindow(window, tuple(b.header for b in counted), groups, problems))
+                out.append(ClosedWindow(window, tuple(b.header for b in counted), groups, problems, cohorts))
                 self._problems = []
                 self._folded_to = window
             if most is not None and cost >= most and out:

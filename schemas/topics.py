@@ -77,6 +77,7 @@ class Topic:
 
 _SEGMENT_6H = {"segment.ms": str(6 * HOUR_MS)}
 _CONTROL_READERS = ("controller", "backtest")
+_WORKERS = ("deploy worker", "fine-tune worker")
 
 # fmt: off
 TOPICS: Final[Mapping[str, Topic]] = {
@@ -94,18 +95,19 @@ TOPICS: Final[Mapping[str, Topic]] = {
               retention_ms=30 * DAY_MS, sharded=True),
         Topic(DEADLETTER, "coordinates", (m.DeadLetter,), ("processor",), ("sink",), retention_ms=30 * DAY_MS),
         Topic(CONFIG, "config/<digest>, activation/<id>, poison/<coordinates>", (m.Config, m.Activation, m.Poison),
-              ("cli", "processor --careful"), ("processor", "controller", "backtest"), cleanup="compact"),
+              ("cli", "processor --careful"), ("processor", "fine-tune worker", *_CONTROL_READERS), cleanup="compact"),
         Topic(COMMANDS, "shard", (m.Command,), ("cli", "ledger"), _CONTROL_READERS, retention_ms=400 * DAY_MS, sharded=True),
         Topic(WINDOWS, "shard", (m.WindowRows, m.Detection, m.Cut), ("controller",), ("sink", *_CONTROL_READERS),
               retention_ms=30 * DAY_MS, sharded=True),
         Topic(ALERTS, "alert id", (m.AlertTransition,), ("controller",), ("sink",), retention_ms=400 * DAY_MS, sharded=True),
-        Topic(ACTIONS, "action id", (m.ActionStep,), ("controller", "deploy worker", "workers"),
-              ("sink", "deploy worker", "workers", *_CONTROL_READERS),
+        Topic(ACTIONS, "action id", (m.ActionStep,), ("controller", *_WORKERS),
+              ("sink", *_WORKERS, *_CONTROL_READERS),
               retention_ms=400 * DAY_MS, sharded=True),
         Topic(STATE, "<shard>/<section>", (m.StateSection,), ("controller",), ("controller",), cleanup="compact", sharded=True),
-        Topic(ROUTES, "app ‖ 0 ‖ environment", (m.RouteTable,), ("deploy worker", "cli"), ("gateway", "deploy worker", "cli"),
+        Topic(ROUTES, "app ‖ 0 ‖ environment", (m.RouteTable,), ("deploy worker", "cli"), ("gateway", *_WORKERS, "cli"),
               cleanup="compact"),
-        Topic(GATEWAYS, "gateway instance", (m.GatewayReport,), ("gateway", "supervisor", "cli"), ("deploy worker", "cli"),
+        Topic(GATEWAYS, "gateway instance", (m.GatewayReport,), ("gateway", "supervisor", "cli"),
+              ("deploy worker", "supervisor", "cli"),
               cleanup="compact"),
     )
 }

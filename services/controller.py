@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
-from tenacity.nap import sleep_using_event
 
 from adapters.embedding import ensure_embedding
+from adapters.patience import EXIT_CRASHED, EXIT_FENCED, Readiness, patiently
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, KafkaShardLog, TransactionFailed, shard_count
 from adapters.telemetry import Telemetry, set_up_logging
@@ -25,21 +24,12 @@ from services.controller_shard import ShardRunner
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-EXIT_FENCED: Final = 75
-"""Another controller has the shard: the supervisor waits 30 s before it starts this one again."""
-EXIT_CRASHED: Final = 1
 STOPPED_AFTER_S: Final = 60.0
 """No block header for so long (wall clock) means that the pipeline has stopped."""
 STUCK_AFTER_S: Final = 60.0
 """A shard that folds nothing for so long (wall clock) while windows wait for some partitions says that these are stuck."""
 QUIET_S: Final = 6.0
 """After so long without a header the broker is asked whether it is there."""
-
-
-class Readiness(Protocol):
-    """Where the process says whether it is ready: None, or why not."""
-
-    def set_ready(self, reason: str | None) -> None: ...
 
 
 class Controller:
@@ -132,25 +122,6 @@ class Controller:
 
     def _patiently(self, step: Callable[[], T]) -> T:
         return patiently(step, self._stop, self._readiness)
-
-
-def patiently(step: Callable[[], T], stop: threading.Event, readiness: Readiness) -> T:
-    """Run a step, again and again while no broker answers. Raises BrokerAway once told to stop."""
-
-    def waiting(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        readiness.set_ready(f"waiting for Kafka: {error}")
-        if state.attempt_number == 1 or state.attempt_number % 30 == 0:
-            log.warning("waiting for Kafka: %s", error)
-
-    return Retrying(
-        retry=retry_if_exception_type(BrokerAway),
-        wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
-        stop=stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
-        before_sleep=waiting,
-        reraise=True,
-    )(step)
 
 
 def parse_shards(text: str | None, total: int) -> list[int]:

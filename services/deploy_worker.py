@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from adapters.action_log import ActionLog, step_of, step_record
 from adapters.gateways import report_of
-from adapters.routes import RouteWriter, table_of
+from adapters.routes import Conflict, RouteWriter, table_of
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, TransactionFailed
 from adapters.telemetry import Telemetry, set_up_logging
@@ -179,8 +179,8 @@ class DeployWorker:
         steps = [step_record(decision.step, ROLE)] if decision.step is not None else []
         try:
             self._writers[key].change(lambda _: decision.table, lambda _: steps)
-        except (Fenced, TransactionFailed) as error:
-            log.warning("%s; reading again", error)
+        except (Fenced, TransactionFailed, Conflict) as error:
+            log.warning("%s; reading again", error)  # a Conflict: a person has written since this writer was opened
             self._close(key)
             return False
         self._writers.move_to_end(key)

@@ -223,7 +223,7 @@ def alerts(batch: Sequence[m.AlertTransition], places: Sequence[Place]) -> Colum
 
 def actions(batch: Sequence[m.ActionStep], places: Sequence[Place]) -> Columns:
     columns = _record(places)
-    for name in ("id", "incident", "kind", "mode", "state", "reason", "actor", "config", "rules"):
+    for name in ("id", "incident", "kind", "mode", "state", "phase", "reason", "actor", "config", "rules"):
         columns[name] = _text([getattr(x, name) for x in batch])
     for name in ("shard", "sequence", "attempt", "ttl_s"):
         columns[name] = _integers([getattr(x, name) for x in batch])
@@ -232,6 +232,7 @@ def actions(batch: Sequence[m.ActionStep], places: Sequence[Place]) -> Columns:
     return columns | {
         "window": _times(x.window for x in batch),
         "precondition": _json(x.precondition for x in batch),
+        "data": _json(x.data for x in batch),
         "evidence": _lists([x.evidence for x in batch], pa.string()),
     }
 

@@ -33,7 +33,9 @@ class Node:
 TOPOLOGY: Final = (
     Node("clients", "any Kafka producer", (), (INTERACTIONS, FEEDBACK)),
     Node("collector", "services.collector", (), (INTERACTIONS, FEEDBACK)),
+    Node("gateway", "services.gateway", (ROUTES,), (INTERACTIONS, GATEWAYS)),
     Node("cli", "bellbuoy.cli", (ROUTES, GATEWAYS), (CONFIG, COMMANDS, ROUTES, GATEWAYS)),
+    Node("supervisor", "bellbuoy.gateway_death", (GATEWAYS,), (GATEWAYS,)),
     Node("ledger", "core.ledger", (), (COMMANDS,)),
     Node("processor", "core.blocks.score_block", (INTERACTIONS, FEEDBACK, CONFIG), (SCORED, SUMMARIES, DEADLETTER)),
     Node("processor (ticks)", "streams.ticker.Ticker", (), (INTERACTIONS, FEEDBACK)),
@@ -45,7 +47,7 @@ TOPOLOGY: Final = (
         (WINDOWS, ALERTS, ACTIONS, STATE),
     ),
     Node("sink", "services.sink", (SCORED, SUMMARIES, DEADLETTER, WINDOWS, ALERTS, ACTIONS), ()),
-    Node("workers", "to come", (ACTIONS,), (ACTIONS,)),
+    Node("fine-tune worker", "services.finetune_worker", (ACTIONS, ROUTES, CONFIG), (ACTIONS,)),
     Node("deploy worker", "services.deploy_worker", (ACTIONS, ROUTES, GATEWAYS), (ACTIONS, ROUTES)),
     Node(
         "backtest",

@@ -108,6 +108,21 @@ def activate(
         typer.echo(f"config {chosen[:12]} is activated; it holds from the first window {ACTIVATION_DELAY_MS // 1000} s from now")
 
 
+@app.command()
+def ensure() -> None:
+    """Activate the first config, or one that fits code and cluster where these have changed; `bellbuoy up` does it too.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092 bellbuoy config ensure
+    """
+    try:
+        chosen = ensure_config(_reached(), typer.echo)
+    except ConfigConflict as error:
+        raise fail(str(error)) from None
+    typer.echo(f"config {chosen[:12]} is active")
+
+
 @app.command("kill-switch")
 def kill_switch(
     position: Annotated[Literal["on", "off"], typer.Argument(help="on: no action is asked for or may start.")],

@@ -21,9 +21,11 @@ from core.rules import DEFAULT_RULES
 if TYPE_CHECKING:
     from bellbuoy.story import Plan
 
-_START_S: Final = 20.0
-_CHANGES_S: Final = 50.0
-"""From the reference to the end, roughly."""
+_START_S: Final = 30.0
+_SHIFT_S: Final = 100.0
+_BAD_VERSION_S: Final = 40.0
+_END_S: Final = 25.0
+"""How long the parts take, roughly."""
 
 
 def command(
@@ -32,61 +34,58 @@ def command(
     ] = None,
     no_shift: Annotated[bool, typer.Option("--no-shift", help="Nobody asks about anything new.")] = False,
     no_bad_version: Annotated[bool, typer.Option("--no-bad-version", help="No bad version is rolled out.")] = False,
+    no_feedback: Annotated[bool, typer.Option("--no-feedback", help="Nobody says what they think of an answer.")] = False,
     corpus: Annotated[
         Path | None,
         typer.Option(help="Your own texts: JSON lines with prompt and, where there, response.", metavar="FILE"),
     ] = None,
-    rate: Annotated[float, typer.Option(min=20, max=5_000, help="Requests a second, 20 to 5000.")] = 350,
+    rate: Annotated[float, typer.Option(min=20, max=5_000, help="Requests a second, 20 to 5000.")] = 120,
     exit_: Annotated[bool, typer.Option("--exit", help="Stop what this command started when the story ends.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as one JSON line at the end; the story goes to stderr.")
     ] = False,
 ) -> None:
-    """Play a live story on real text and print what happens as it happens. It takes about a minute and a half.
+    """Play a live story on real text and print what happens as it happens. It takes about four minutes.
 
-    A help desk answers questions about Python; users begin to ask about something new; somebody rolls out a bad version. Starts
-    the stack unless it runs here already, and goes on serving the status page until Ctrl-C. Costs nothing, and nothing leaves this
-    machine.
+    A help desk behind the gateway answers questions about Python. Users begin to ask about something new: an alert, a fine-tune on
+    what users corrected, a gate, a canary, a promotion. Then somebody rolls out a bad prompt: an alert, a rollback, and the proof
+    that it worked. Actions run by themselves, for the demo's apps alone. The model is the bundled sandbox, the stack is started
+    unless it runs here already, and the status page stays until Ctrl-C. Costs nothing, and nothing leaves this machine.
 
-    Exits 0 only if every expected alert and action came, no other did, and nothing is missing; 1 if not; 130 when it was
-    interrupted. With --corpus, which may hold changes of its own, other alerts are no fault, and nobody asks about anything new.
+    Exits 0 only if every expected alert and action came and ended well, no other did, and nothing is missing; 1 if not; 130 when it
+    was interrupted. With --corpus, which may hold changes of its own, the texts go to the collector and only the ledger is judged.
 
     \b
     Examples:
       bellbuoy demo --seed 7
       bellbuoy demo --no-shift --no-bad-version       nothing changes: no alert
+      bellbuoy demo --no-feedback                     nothing to learn from
       bellbuoy demo --corpus texts.jsonl --rate 100
       bellbuoy demo --json --exit                     for a program
     """
-    from adapters.corpus import PYARROW, corpus_file, help_desk
+    from adapters.corpus import corpus_file, help_desk
     from bellbuoy.configuration import active_config
-    from bellbuoy.demo import Demo, Script, ask_from_rows, ask_help_desk
+    from bellbuoy.demo import CorpusStory, HelpDeskStory, Script, Story, ask_from_rows
     from bellbuoy.story import plan
 
     _listen_to_signals()
     console = Console(stderr=json, highlight=False, soft_wrap=True)
     settings = Settings()
     drawn = seed if seed is not None else random.SystemRandom().randrange(10_000)
-    if corpus:
-        ask, new_topic = ask_from_rows(corpus_file(corpus)), "nothing new"
-    else:
-        desk = help_desk(drawn)
-        ask, new_topic = ask_help_desk(desk), PYARROW
+    rows = corpus_file(corpus) if corpus else []
     drawn_plan = plan(drawn, shift=not no_shift and corpus is None, bad_version=not no_bad_version)
-    console.print(outline(drawn_plan, rate))
+    console.print(outline(drawn_plan, rate, opinions=not no_feedback))
     try:
         with running(settings, console) as urls:
-            script = Script(
-                app=next_app(settings),
-                plan=drawn_plan,
-                ask=ask,
-                rate=rate,
-                reference_events=active_config(settings).rules.reference_events,
-                new_topic=new_topic,
-                strict=corpus is None,
-            )
+            reference = active_config(settings).rules.reference_events
+            script = Script(next_app(settings), drawn_plan, rate, reference)
             console.print(f"status page [link]{urls['page']}[/]; --seed {drawn} tells this story again")
-            report, problems = asyncio.run(Demo(settings, urls, script, console).run())
+            story: Story
+            if corpus:
+                story = CorpusStory(settings, urls, script, ask_from_rows(rows), console)
+            else:
+                story = HelpDeskStory(settings, urls, script, help_desk(drawn), console, opinions=not no_feedback)
+            report, problems = asyncio.run(story.run())
             ledger = report.ledger
             console.print(
                 f"[bold]ledger[/] received {ledger['received']:,} = stored {ledger['stored']:,} + dead {ledger['dead']:,} "
@@ -110,17 +109,21 @@ def command(
     raise typer.Exit(1 if problems else 0)
 
 
-def outline(plan: "Plan", rate: float) -> str:
+def outline(plan: "Plan", rate: float, *, opinions: bool = True) -> str:
     """What will happen, and how long it takes."""
     parts = ["ordinary traffic"]
+    seconds = _START_S + DEFAULT_RULES.reference_events / rate + _END_S
     if plan.shift_after is not None:
-        parts.append("users begin to ask about something new (an alert, and an event that asks to retrain)")
+        seconds += _SHIFT_S if opinions else _BAD_VERSION_S
+        learned = "a fine-tune, a gate, a canary, a promotion" if opinions else "nobody gives feedback, so nothing can be learned"
+        parts.append(f"users begin to ask about something new (an alert; {learned})")
     if plan.bad_version_after is not None:
-        parts.append("a bad version is rolled out (an alert, and an event that asks to roll back)")
+        seconds += _BAD_VERSION_S
+        parts.append("a bad prompt is rolled out (an alert, and a rollback that is verified)")
     if len(parts) == 1:
+        seconds += plan.calm_seconds
         parts.append("nothing changes, so nothing may fire")
     parts.append("the ledger: what was received, stored, missing")
-    seconds = _START_S + DEFAULT_RULES.reference_events / rate + _CHANGES_S
     return f"the story takes about {round(seconds / 30) / 2:g} minutes: " + "; then ".join(parts)
 
 

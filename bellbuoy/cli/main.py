@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 STACK: Final = "The stack"
 LOOK: Final = "Look and answer (on a running stack)"
+LOOP: Final = "Versions and routes (the loop)"
 PROCESSES: Final = "One process (what `up` starts; in production each runs alone)"
 
 
@@ -35,12 +36,13 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
-    "routes": Entry("bellbuoy.cli.routes", "routes", "Which version of an app answers.", LOOK),
-    "gateways": Entry("bellbuoy.cli.routes", "gateways", "What the gateways confirm; say that one is dead.", LOOK),
-    "rollback": Entry("bellbuoy.cli.rollback", "command", "Take a version off at once, and see it verified.", LOOK),
-    "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOK),
+    "routes": Entry("bellbuoy.cli.routes", "routes", "Which version of an app answers.", LOOP),
+    "gateways": Entry("bellbuoy.cli.routes", "gateways", "What the gateways confirm; say that one is dead.", LOOP),
+    "rollback": Entry("bellbuoy.cli.rollback", "command", "Take a version off at once, and see it verified.", LOOP),
+    "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
+    "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
     "migrate": Entry("bellbuoy.cli.migrate", "command", "Bring ClickHouse's tables up to date.", LOOK),
     "broker": Entry("bellbuoy.cli.process", "broker", "The embedded Apache Kafka.", PROCESSES),
@@ -54,7 +56,13 @@ COMMANDS: Final[dict[str, Entry]] = {
         "bellbuoy.cli.process", "deploy_worker", "Carries out rollbacks and canaries, and verifies them.", PROCESSES
     ),
     "collector": Entry("bellbuoy.cli.process", "collector", "Takes interactions and feedback over HTTP.", PROCESSES),
+    "finetune-worker": Entry(
+        "bellbuoy.cli.process", "finetune_worker", "Dataset, fine-tune, gate: from a retrain to a candidate.", PROCESSES
+    ),
+    "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
+    "gateway": Entry("bellbuoy.cli.process", "gateway", "The OpenAI API for applications, by the routes in force.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),
+    "mlflow": Entry("bellbuoy.cli.process", "mlflow", "The embedded MLflow: versions and how they came about.", PROCESSES),
 }
 
 

@@ -94,11 +94,43 @@ def collector(parent: Parent = None) -> None:
     main(_begin("collector", parent))
 
 
+def gateway(parent: Parent = None) -> None:
+    """Serve the OpenAI API to applications (BELLBUOY_HOST, BELLBUOY_GATEWAY_PORT, 8800), by the routes in force."""
+    from services.gateway import main
+
+    main(_begin("gateway", parent))
+
+
 def page(parent: Parent = None) -> None:
     """Serve the status page (BELLBUOY_HOST, BELLBUOY_PAGE_PORT, 8090)."""
     from services.page import main
 
     main(_begin("page", parent))
+
+
+def mlflow(parent: Parent = None) -> None:
+    """Run MLflow (tracking server and model registry) on SQLite under the data folder (BELLBUOY_HOST, BELLBUOY_MLFLOW_PORT, 5000).
+
+    It has no users: whoever reaches the port may write. Requests that name it otherwise than by an address of this machine or of a
+    private network are refused unless MLFLOW_SERVER_ALLOWED_HOSTS names the host.
+    """
+    from adapters.mlflow_server import main
+
+    main(_begin("mlflow", parent))
+
+
+def sandbox(parent: Parent = None) -> None:
+    """Serve the sandbox provider on this machine (BELLBUOY_SANDBOX_PORT, 8801): OpenAI's wire format, a small retrieval model, no cost."""
+    from services.sandbox import main
+
+    main(_begin("sandbox", parent))
+
+
+def finetune_worker(parent: Parent = None) -> None:
+    """Carry out `retrain` and `evaluate`: dataset, fine-tune, gate, candidate. Exits with 75 when another one took over."""
+    from services.finetune_worker import main
+
+    raise typer.Exit(main(_begin("finetune-worker", parent)))
 
 
 def _begin(name: str, parent: int | None) -> Settings:

@@ -145,6 +145,8 @@ RETENTION = {
     "llm.alerts": 400 * DAY_MS,
     "llm.actions": 400 * DAY_MS,
     "llm.state": None,
+    "llm.routes": None,
+    "llm.gateways": None,
 }
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,16 +40,18 @@ class World:
         self.supervisor = Supervisor(lambda: None)
         self.committed: dict[tuple[str, int], int] | None = {("t", 0): 7}
         self.careful_starts = 0
+        self.ends: list[threading.Event] = []
 
-    def add(self, name: str, *, watched: bool = False) -> None:
+    def add(self, name: str, *, watched: bool = False, needed: bool = True) -> None:
         def launch(careful: bool) -> "subprocess.Popen[bytes]":
             self.careful_starts += careful
             command = [sys.executable, "-c", WORKER, str(self.folder / "order"), str(self.folder / name), name]
             return os_process.spawn(os_process.bound(command), log=self.folder / f"{name}.log")
 
-        self.supervisor.add(
-            Spec(name, launch, lambda _: None, self.folder / f"{name}.log", 10.0, (lambda: self.committed) if watched else None)
-        )
+        committed = (lambda: self.committed) if watched else None
+        log = self.folder / f"{name}.log"
+        spec = Spec(name, launch, lambda _: None, log, 10.0, committed, needed, self.ends.append)
+        self.supervisor.add(spec, later=not needed)
 
     def fail(self, name: str, code: int) -> None:
         (self.folder / name).write_text(str(code))
@@ -115,6 +118,34 @@ def test_a_held_process_stays_down_until_it_is_released(world: World) -> None:
     assert world.supervisor.pid("sink") is None
     world.supervisor.release("sink")
     world.until(lambda: world.supervisor.pid("sink") is not None)
+
+
+def test_what_is_added_for_later_keeps_its_place_and_is_down_until_it_is_released(world: World) -> None:
+    for name, needed in (("broker", True), ("mlflow", False), ("gateway", True)):
+        world.add(name, needed=needed)
+    world.supervisor.step()
+    assert world.supervisor.pid("mlflow") is None
+    world.supervisor.release("mlflow")
+    world.until(lambda: world.supervisor.pid("mlflow") is not None)
+    time.sleep(0.5)
+    world.supervisor.stop()
+    assert (world.folder / "order").read_text().split() == ["gateway", "mlflow", "broker"]
+
+
+def test_an_end_is_told_with_an_event_that_the_next_start_sets(world: World) -> None:
+    world.add("gateway")
+    world.supervisor.hold("gateway")
+    (end,) = world.ends
+    assert not end.is_set()
+    world.supervisor.release("gateway")
+    world.until(lambda: world.supervisor.pid("gateway") is not None)
+    assert end.is_set()
+
+
+def test_a_clean_stop_of_everything_is_no_end_to_tell(world: World) -> None:
+    world.add("gateway")
+    world.supervisor.stop()
+    assert world.ends == []
 
 
 def test_everything_is_stopped_in_reverse_order(world: World) -> None:

@@ -5,6 +5,7 @@ The tests follow each other on one running stack.
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import subprocess
 import time
@@ -24,7 +25,7 @@ from adapters.keys import api_key
 from adapters.recorded import RecordedLog, record_log
 from adapters.settings import Settings
 from bellbuoy.demo import ask_help_desk
-from bellbuoy.story import BAD, CHAMPION, events, plan
+from bellbuoy.story import DECLINING_PROMPT, events, plan
 from bellbuoy.traffic import Traffic
 from core.scoring import Scoring
 from schemas.messages import WINDOW_MS
@@ -77,7 +78,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         settings = Settings(data_dir=here.data_dir, cache_dir=CACHE)
         asyncio.run(some_traffic(settings, here.status()["urls"]["collector"]))
         changed = Told.of(here.run("demo", "--json", "--exit", "--seed", str(SEED)))
-        calm = Told.of(here.run("demo", "--json", "--exit", "--seed", str(SEED), "--no-shift", "--no-bad-version"))
+        calm = Told.of(
+            here.run("demo", "--json", "--exit", "--seed", str(SEED), "--no-shift", "--no-bad-version", "--no-feedback")
+        )
         yield Played(here, settings, changed, calm)
     finally:
         here.run("down")
@@ -116,27 +119,48 @@ def left(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
-def test_both_changes_are_found_and_acted_on(played: Played) -> None:
+def test_the_loop_is_closed_twice_a_better_version_is_promoted_and_a_bad_one_rolled_back(played: Played) -> None:
     told = played.changed
     assert told.code == 0, told.said
     report = told.report
-    assert {(d["metric"], d["slice"]) for d in report["detections"]} == {("topic.mix", "all"), ("refusal", f"version={BAD}")}
+    assert {(d["metric"], d["slice"]) for d in report["detections"]} == {("topic.mix", "all"), ("refusal", "version=v3")}
     assert all(d["opened_at"] and d["delay_events"] > 0 and d["delay_seconds"] > 0 for d in report["detections"])
     actions = {action["kind"]: action for action in report["actions"]}
-    assert set(actions) == {"retrain", "rollback"}
-    assert {action["state"] for action in actions.values()} == {"suggested"}
+    assert {kind: action["state"] for kind, action in actions.items()} == dict.fromkeys(
+        ("retrain", "canary", "rollback"), "succeeded"
+    )
     assert {action["target"]["app"] for action in actions.values()} == {"help-desk-1"}
-    assert (actions["rollback"]["target"]["version"], actions["rollback"]["target"]["to_version"]) == (BAD, CHAMPION)
+    assert actions["canary"]["target"]["version"] == "v2"
+    assert (actions["rollback"]["target"]["version"], actions["rollback"]["target"]["to_version"]) == ("v3", "v2")
+    assert (report["promotion"]["promoted"], report["promotion"]["gate"]) == (True, "passed")
+    assert report["rollback"]["verified"] is True
     assert adds_up(report["ledger"]), report["ledger"]
     for d in report["detections"]:
         print(f"{d['metric']} on {d['slice']}: {d['delay_seconds']:.1f} s and {d['delay_events']} requests after the first")
+    print(f"promoted after {report['promotion']['seconds']} s, rolled back after {report['rollback']['seconds']} s")
     print(f"{report['events_per_second']} events/s")
+
+
+def test_no_request_went_to_the_bad_version_after_the_rollback_was_verified(played: Played, client: Client) -> None:
+    verified = next(a for a in played.changed.report["actions"] if a["kind"] == "rollback")
+    (when,) = client.query(
+        "SELECT min(arrival) FROM actions WHERE id = {id:String} AND phase = 'verified'", parameters={"id": verified["id"]}
+    ).first_row
+    log = (played.here.data_dir / "sandbox" / "requests.jsonl").read_text().splitlines()
+    by_prompt: dict[str, list[int]] = {}
+    for entry in map(json.loads, log):
+        if entry["what"] == "chat":
+            by_prompt.setdefault(entry["system"], []).append(entry["time"])
+    bad = by_prompt[hashlib.sha256(DECLINING_PROMPT.encode()).hexdigest()[:16]]
+    assert bad
+    assert max(bad) <= when.timestamp() * 1000
 
 
 def test_without_a_change_there_is_no_alert_and_no_action(played: Played) -> None:
     told = played.calm
     assert told.code == 0, told.said
     assert (told.report["detections"], told.report["actions"]) == ([], [])
+    assert (told.report["promotion"]["promoted"], told.report["rollback"]["verified"]) == (False, False)
     assert adds_up(told.report["ledger"]), told.report["ledger"]
 
 
@@ -149,7 +173,7 @@ def test_a_second_run_goes_on_with_the_same_data_under_a_name_of_its_own(played:
 def test_what_stands_on_the_broker_and_in_the_store_equals_a_recomputation_of_the_log(played: Played, client: Client) -> None:
     verdict = judge(played.settings, client)
     assert verdict.problems == []
-    assert (verdict.missing, verdict.duplicates, verdict.actions) == (0, 0, 2)
+    assert (verdict.missing, verdict.duplicates, verdict.actions) == (0, 0, 3)
 
 
 def verify(here: Here) -> tuple[int, dict[str, Any]]:

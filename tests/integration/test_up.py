@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
+from bellbuoy.stack import PROCESSES as REST
 from tests.conftest import CACHE, ROOT
 
 pytestmark = pytest.mark.integration
 
-PROCESSES = ["broker", "store", "processor", "sink", "controller", "collector", "page"]
+PROCESSES = ["broker", "store", *REST]
+PORTS = ("KAFKA", "COLLECTOR", "STORE", "PAGE", "GATEWAY", "SANDBOX", "MLFLOW")
 
 
 class Here:
@@ -26,7 +28,7 @@ class Here:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        ports = {f"BELLBUOY_{name}_PORT": "0" for name in ("KAFKA", "COLLECTOR", "STORE", "PAGE")}
+        ports = {f"BELLBUOY_{name}_PORT": "0" for name in PORTS}
         self.environment = {**os.environ, **ports, "BELLBUOY_DATA_DIR": str(data_dir), "BELLBUOY_CACHE_DIR": str(CACHE)}
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -59,11 +61,21 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
 
 def test_status_says_where_everything_is(here: Here) -> None:
     status = here.status()
-    assert set(status["urls"]) == {"collector", "store", "page", "kafka"}
+    assert set(status["urls"]) == {"collector", "gateway", "store", "page", "sandbox", "mlflow", "kafka"}
     assert Path(status["key_file"]).read_text().strip()
     assert status["data_dir"] == str(here.data_dir)
     assert [process["name"] for process in status["processes"]] == PROCESSES
-    assert all(process["ready"] for process in status["processes"])
+    assert all(process["ready"] for process in status["processes"] if process["needed"])
+    assert [process["name"] for process in status["processes"] if not process["needed"]] == ["mlflow"]
+
+
+def test_the_gateway_and_mlflow_answer_at_the_addresses_that_status_prints(here: Here) -> None:
+    here.until(lambda found: found["mlflow"]["ready"])
+    status = here.status()
+    key = {"authorization": f"Bearer {Path(status['key_file']).read_text().strip()}"}
+    for url in (status["urls"]["gateway"] + "/v1/models", status["urls"]["mlflow"] + "/version"):
+        with urllib.request.urlopen(urllib.request.Request(url, headers=key), timeout=30) as answer:
+            assert answer.status == 200
 
 
 def test_doctor_finds_nothing_wrong(here: Here) -> None:

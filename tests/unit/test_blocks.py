@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from core import receipts
 from core.blocks import ActiveConfig, BlockCutter, Place, begin, score_block
 from core.identity import monitored_version
-from core.summary import summaries
+from core.summary import MAX_COHORTS, summaries
 from schemas import codec
 from schemas.codec import Outgoing, Record
 from schemas.messages import (
@@ -21,6 +21,7 @@ from schemas.messages import (
     BlockHeader,
     BlockSummary,
     ChatMessage,
+    Cohort,
     Coordinates,
     DeadLetter,
     Feedback,
@@ -490,3 +491,90 @@ def test_summary_messages_read_back_equal() -> None:
 
 def test_scores_are_fixed_point() -> None:
     assert scored(act(score=0.5, app="a", version="v"), place=ACTS).score == round(FIXED_ONE / 2)
+
+
+# --- cohorts --------------------------------------------------------------------------------------------------------
+
+
+def cohorts_of(messages: Sequence[Message], *, place: Place = PLACE, active: ActiveConfig = ACTIVE) -> list[Cohort]:
+    records = [record(offset, message) for offset, message in enumerate(messages)]
+    block = score_block(place, W, 0, len(records), records, active)
+    return [cohort for out in block.summaries for cohort in read(out).cohorts]
+
+
+def receipt(**fields: Any) -> str:
+    named: dict[str, Any] = {
+        "interaction_id": "i",
+        "app": "desk",
+        "environment": "production",
+        "version": "v1",
+        "turn": 1,
+        "route_epoch": 7,
+    }
+    return receipts.sign(msgspec.convert(named | fields, Receipt), KEY)
+
+
+def test_first_turns_under_a_route_epoch_are_counted_in_its_cohort() -> None:
+    said = [chat("a", version="v1", route_epoch=7, turn=1, response="sorry"), chat("b", version="v1", route_epoch=7, turn=1)]
+    said += [chat("c", version="v1", route_epoch=8, turn=1), chat("d", version="v2", route_epoch=8, turn=1)]
+    assert [(c.version, c.route_epoch, c.n, c.acts, c.bins) for c in cohorts_of(said)] == [
+        ("v1", 7, 2, 0, {"refusal@1": [(0, 1), (1, 1)]}),
+        ("v1", 8, 1, 0, {"refusal@1": [(0, 1)]}),
+        ("v2", 8, 1, 0, {"refusal@1": [(0, 1)]}),
+    ]
+
+
+def test_later_turns_are_counted_in_no_cohort() -> None:
+    assert cohorts_of([chat("a", route_epoch=7, turn=2)]) == []
+
+
+def test_without_a_stated_turn_one_user_message_is_a_first_turn_and_two_are_not() -> None:
+    longer = chat("b", route_epoch=7)
+    longer.input = [*longer.input, *longer.output, *longer.input]
+    assert [c.n for c in cohorts_of([chat("a", route_epoch=7), longer])] == [1]
+
+
+def test_a_feedback_act_is_counted_in_the_cohort_of_its_receipt() -> None:
+    (cohort,) = cohorts_of([act(receipt=receipt())], place=ACTS)
+    assert (cohort.version, cohort.route_epoch, cohort.n, cohort.acts) == ("v1", 7, 0, 1)
+    assert cohort.bins == {"thumbs.down@1": [(1, 1)]}
+
+
+def test_who_rates_the_same_answer_again_and_again_counts_once_in_a_block() -> None:
+    (cohort,) = cohorts_of([act(id=f"f{n}", receipt=receipt()) for n in range(9)], place=ACTS)
+    assert (cohort.acts, cohort.bins) == (1, {"thumbs.down@1": [(1, 1)]})
+
+
+@pytest.mark.parametrize("fields", [{"turn": 2}, {"turn": None}, {"route_epoch": None}])
+def test_an_act_on_a_later_turn_or_without_a_route_epoch_is_in_no_cohort(fields: dict[str, Any]) -> None:
+    assert cohorts_of([act(receipt=receipt(**fields))], place=ACTS) == []
+
+
+def test_an_act_that_only_states_its_version_is_in_no_cohort() -> None:
+    assert cohorts_of([act(app="desk", version="v1")], place=ACTS) == []
+
+
+def test_a_block_names_no_more_cohorts_than_it_has_room_for_and_admitted_apps_come_first() -> None:
+    flood = [chat(f"f{n}-{i}", app="flood", route_epoch=n, turn=1) for n in range(MAX_COHORTS + 9) for i in range(2)]
+    active = ActiveConfig("d", msgspec.structs.replace(CONFIG, shards=1, admitted=[("desk", "production")]), TwinScoring())
+    kept = cohorts_of([*flood, chat("a", route_epoch=3, turn=1)], active=active)
+    assert len(kept) == MAX_COHORTS
+    assert [c.route_epoch for c in kept if c.app == "desk"] == [3]
+    assert [c.route_epoch for c in kept if c.app == "flood"] == list(range(MAX_COHORTS - 1))
+
+
+def test_a_summary_without_route_epochs_says_nothing_of_cohorts() -> None:
+    block = score_block(PLACE, W, 0, 300, _mixed(300), ACTIVE)
+    assert not any(b"cohorts" in (out.value or b"") for out in block.summaries)
+
+
+def test_cohorts_are_split_into_parts_with_the_groups() -> None:
+    header = BlockHeader(
+        topic=INTERACTIONS, topic_id="t", partition=1, window=W, start=0, end=9, config="d", counts=LedgerCounts()
+    )
+    groups = [Group(app=f"app-{n}", environment="production", version="v", n=1) for n in range(40)]
+    cohorts = [Cohort(app=f"app-{n}", environment="production", version="v", route_epoch=n, n=1) for n in range(40)]
+    parts = summaries(header, 1, groups, cohorts, max_bytes=2_048)
+    assert [g for p in parts for g in p.groups] == groups
+    assert [c for p in parts for c in p.cohorts] == cohorts
+    assert all(len(codec.encode(p)) <= 2_048 for p in parts)

@@ -185,11 +185,19 @@ def test_the_ledgers_table_fits_eighty_columns_with_whole_topic_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "bad", "words"), [(True, True, "roll back"), (True, False, "retrain"), (False, False, "nothing may fire")]
+    ("shift", "bad", "opinions", "words", "minutes"),
+    [
+        (True, True, True, "verified", "4"),
+        (True, False, True, "a promotion", "3.5"),
+        (True, False, False, "nothing can be learned", "2.5"),
+        (False, False, True, "nothing may fire", "2"),
+    ],
 )
-def test_the_demo_says_what_will_happen_and_how_long_it_takes(shift: bool, bad: bool, words: str) -> None:
-    told = demo.outline(plan(7, shift=shift, bad_version=bad), 350)
-    assert told.startswith("the story takes about 1.5 minutes")
+def test_the_demo_says_what_will_happen_and_how_long_it_takes(
+    shift: bool, bad: bool, opinions: bool, words: str, minutes: str
+) -> None:
+    told = demo.outline(plan(7, shift=shift, bad_version=bad), 120, opinions=opinions)
+    assert told.startswith(f"the story takes about {minutes} minutes")
     assert words in told
 
 

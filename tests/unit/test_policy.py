@@ -8,8 +8,8 @@ import pytest
 from core.alerting import Board
 from core.detection.history import BEFORE_MS, Busiest
 from core.incident import Moment
-from core.policy import Policy, PolicyState
-from schemas.messages import ActionState, ActionStep, Command, CommandKind, Detection, Effect, Mode, PolicyRule, Rules
+from core.policy import MAX_ATTEMPTS, Policy, PolicyState
+from schemas.messages import ActionState, ActionStep, AppPolicy, Command, CommandKind, Detection, Effect, Mode, PolicyRule, Rules
 
 START = 1_700_000_000_000
 
@@ -23,6 +23,7 @@ class Desk:
     pending_s: int = 0
     kill_switch: bool = False
     catching_up: bool = False
+    apps: tuple[AppPolicy, ...] = ()
     busiest: str | None = "v1"
     forgotten_ms: int = 0
     board: Board = field(default_factory=Board)
@@ -33,6 +34,7 @@ class Desk:
     def moment(self, second: int) -> Moment:
         rules = Rules(
             kill_switch=self.kill_switch,
+            apps=self.apps,
             rules=(
                 PolicyRule(
                     id="refusal",
@@ -190,6 +192,37 @@ def test_the_attempt_rises_when_a_worker_found_it_superseded() -> None:
     (first,) = desk.at(0, found("refusal"))
     (second,) = desk.at(10, step=worker(first, "superseded"))
     assert second.attempt == 2
+
+
+def test_what_workers_find_superseded_again_and_again_is_given_up() -> None:
+    desk = Desk(mode="auto")
+    (step,) = desk.at(0, found("refusal"))
+    for second in range(5, 100, 5):
+        again = desk.at(second, step=msgspec.structs.replace(worker(step, "superseded"), reason="it does not answer"))
+        step = again[0] if again else step
+    assert len(desk.steps) == MAX_ATTEMPTS
+    assert "the last time because it does not answer" in desk.note
+
+
+def test_the_rules_of_an_environment_say_in_which_mode_its_actions_run() -> None:
+    desk = Desk(mode="suggest", apps=(AppPolicy(environment="prod", mode="auto"),))
+    assert [(s.mode, s.state) for s in desk.at(0, found("refusal"))] == [("auto", "requested")]
+
+
+def test_a_rollback_holds_for_the_newest_route_epoch_that_was_spoken_of() -> None:
+    desk = Desk(mode="auto")
+    desk.at(0, command=said("deploy_marker", app="desk", environment="prod", arguments={"version": "v2", "epoch": 4}))
+    desk.at(5, command=said("deploy_marker", app="desk", environment="prod", arguments={"epoch": 3}))
+    desk.at(10, command=said("deploy_marker", app="desk", environment="staging", arguments={"epoch": 9}))
+    (step,) = desk.at(15, found("refusal"))
+    assert (step.precondition.route_epoch, step.precondition.version) == (4, "v2")
+
+
+def test_a_rollback_asks_for_no_epoch_where_none_is_known() -> None:
+    desk = Desk(mode="auto")
+    desk.at(0, command=said("deploy_marker", app="desk", environment="prod", arguments={"epoch": "many"}))
+    (step,) = desk.at(5, found("refusal"))
+    assert step.precondition.route_epoch is None
 
 
 def test_what_was_started_once_is_never_attempted_again() -> None:

@@ -1,10 +1,11 @@
 """Closing windows: when, with what, and what is wrong with the headers."""
 
+import msgspec
 import pytest
 
 from core.groups import merge_groups
 from core.windows import PACKED_AHEAD, REMEMBERED, ClosedWindow, WindowCloser
-from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Command, Group, LedgerCounts
+from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Cohort, Command, Group, LedgerCounts
 
 TOPIC = "llm.interactions"
 
@@ -35,6 +36,15 @@ def closer(*blocks: BlockSummary, partitions: int = 2) -> WindowCloser:
     for offset, summary in enumerate(blocks):
         out.add(summary, offset=offset)
     return out
+
+
+def cohort(version: str = "v2", epoch: int = 7, refused: int = 1) -> Cohort:
+    bins = {"refusal@1": [(0, 10 - refused), (1, refused)]}
+    return Cohort(app="desk", environment="production", version=version, route_epoch=epoch, n=10, bins=bins)
+
+
+def with_cohorts(summary: BlockSummary, *cohorts: Cohort) -> BlockSummary:
+    return msgspec.structs.replace(summary, cohorts=list(cohorts))
 
 
 def numbers(windows: list[ClosedWindow]) -> list[int]:
@@ -196,3 +206,24 @@ def test_what_a_stuck_partition_holds_up_is_kept_deflated_and_folded_all_the_sam
     for number in range(1, 400):
         it.add(block(1, number))
     assert [len(w.groups) for w in it.closed()] == [0] + [20] * 399
+
+
+def test_cohorts_of_partitions_are_summed_by_version_and_route_epoch() -> None:
+    (window,) = closer(
+        with_cohorts(block(0, 1), cohort(), cohort(epoch=8)), with_cohorts(block(1, 1), cohort(refused=3), cohort("v1"))
+    ).closed()
+    assert [(c.version, c.route_epoch, c.n, c.bins["refusal@1"]) for c in window.cohorts] == [
+        ("v1", 7, 10, [(0, 9), (1, 1)]),
+        ("v2", 7, 20, [(0, 16), (1, 4)]),
+        ("v2", 8, 10, [(0, 9), (1, 1)]),
+    ]
+
+
+def test_cohorts_that_were_kept_deflated_are_folded_all_the_same() -> None:
+    it = closer(block(0, 0), block(1, 0))
+    for number in range(1, 400):
+        it.add(with_cohorts(block(0, number), cohort()))
+    assert sum(len(b.cohorts) for w in it._waiting.values() for b in w.values()) <= PACKED_AHEAD + 1
+    for number in range(1, 400):
+        it.add(block(1, number))
+    assert [w.cohorts for w in it.closed()] == [(), *[(cohort(),)] * 399]
