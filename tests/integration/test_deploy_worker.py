@@ -13,18 +13,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.action_log import step_record
+from adapters.action_log import step_of, step_record
+from adapters.follow import Follower
 from adapters.gateways import mark_dead
 from adapters.kafka import control_producer, read_all
 from adapters.routes import read_route, route_log, route_record
 from adapters.settings import Settings
-from bellbuoy.control import action_histories, shard_for
+from bellbuoy.control import shard_for
 from bellbuoy.routing import release_hold, release_now, roll_back_now, wait_verified
 from core.actions import next_step
 from core.routing import with_champion
 from schemas.codec import read
 from schemas.messages import ActionKind, ActionStep, ActionTarget, Command, Precondition, RouteTable, Scalar
-from schemas.topics import COMMANDS
+from schemas.topics import ACTIONS, COMMANDS
 from services.deploy_worker import EXIT_FENCED, build_deploy_worker
 from tests.conftest import ROOT
 from tests.gateway_fleet import GatewayFleet
@@ -135,7 +136,9 @@ def asked(
 
 
 def steps(settings: Settings, action: ActionStep) -> list[ActionStep]:
-    return [entry.message for entry in action_histories(settings).get(action.id, [])]
+    with Follower(settings, [ACTIONS]) as follower:
+        found = [step_of(record) for _, record in follower.read_to_end()]
+    return [step for step in found if step is not None and step.id == action.id]
 
 
 def phases(settings: Settings, action: ActionStep) -> list[str]:
@@ -160,7 +163,7 @@ def epochs(settings: Settings, app: str) -> list[tuple[int, str, str | None, int
     return [(t.epoch, t.champion, t.candidate, t.weight) for t, _ in route_log(settings) if t.app == app]
 
 
-def answer(settings: Settings, step: ActionStep, phase: str, **data: Scalar) -> None:
+def answer(settings: Settings, step: ActionStep, phase: str, /, **data: Scalar) -> None:
     """The controller's next word about a canary."""
     say(settings, next_step(step, "started", phase, f"the figures say {phase}", actor="controller", data=data))
 
@@ -304,7 +307,7 @@ def test_a_persons_rollback_goes_at_once_and_stands_against_the_workers(broker: 
         answer(broker, step, "promote")
         verdict = wait_verified(broker, done.table, done.bad, done.champion_since).verdict
         late = asked(broker, app, "rollback", "v1", "v2")
-        arrives(broker, canary, "failed/aborted")
+        until(lambda: "failed/aborted" in phases(broker, canary), "the canary has ended")
         arrives(broker, late, "superseded/refused")
     table = present(broker, app)
     assert (verdict.outcome, done.bad) == ("verified", ["v2", "v3"])
