@@ -49,7 +49,12 @@ def registry(settings: Settings) -> Configuration:
 
     def configuration(app: str, environment: str, version: str) -> CallConfiguration:
         module: Any = importlib.import_module("adapters.registry")
-        found: CallConfiguration = module.Registry(settings).configuration(app, environment, version)
+        try:
+            found: CallConfiguration = module.Registry(settings).configuration(app, environment, version)
+        except module.UnknownVersion as error:
+            raise UnknownVersion(str(error)) from error
+        except module.RegistryAway as error:
+            raise RegistryAway(str(error)) from error
         return found
 
     return configuration
