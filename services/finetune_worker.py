@@ -29,7 +29,7 @@ from schemas.messages import ActionStep, AppPolicy, DatasetRules, RouteTable
 from schemas.topics import CONFIG
 from services.finetune_aliases import Aliases
 from services.finetune_data import StoreAway, read_acts, read_file, write_dataset
-from services.finetune_steps import JOB_PHASES, KINDS, FinetuneSteps
+from services.finetune_steps import ACTOR, JOB_PHASES, KINDS, FinetuneSteps
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ class FinetuneWorker:
         """By action the phase and the cause of waiting that its last step told of."""
         self._jobs: set[str] = set()
         """Actions for which a job may have been made."""
+        self._written: set[tuple[str, int]] = set()
+        """Steps (id, sequence) of this worker that have not come back from the log yet."""
 
     def run(self) -> int:
         """The exit code: 0 after a clean stop, EXIT_FENCED, or EXIT_CRASHED when only a new start can help."""
@@ -110,7 +112,7 @@ class FinetuneWorker:
 
     def cycle(self) -> None:
         """Take what is new, then each action one phase on. Raises BrokerAway, Fenced, TransactionFailed."""
-        self._take(self._log.poll(_POLL_S))
+        self._follow(self._log.poll(_POLL_S))
         waiting: list[str] = []
         for known in self.actions.open(KINDS):
             if known.step.state != "unverified" and self._monotonic() >= self._not_before.get(known.step.id, 0.0):
@@ -140,12 +142,22 @@ class FinetuneWorker:
 
     def _append(self, known: Known, step: ActionStep) -> None:
         """Write the step, unless the action has gone on without us (a kill switch, a person)."""
-        self._take(self._log.read_to_end())
+        self._follow(self._log.read_to_end())
         if self.actions.get(step.id) != known:
             return
+        self._written.add((step.id, step.sequence))
         self._log.append([step])
         log.info("%s %s: %s/%s", step.kind, step.id, step.state, step.phase)
         self._take([(step, self._clock_ms())])
+
+    def _follow(self, steps: list[tuple[ActionStep, int]]) -> None:
+        """Take steps that came after the start. One of this role that we did not write is another worker's: raises Fenced."""
+        for step, _ in steps:
+            place = (step.id, step.sequence)
+            if step.actor == ACTOR and place not in self._written:
+                raise Fenced("another finetune worker has taken over")
+            self._written.discard(place)
+        self._take(steps)
 
     def _take(self, steps: list[tuple[ActionStep, int]]) -> None:
         for step, append_time in steps:
