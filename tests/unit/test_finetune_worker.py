@@ -476,7 +476,9 @@ def test_aliases_are_moved_later_when_the_registry_was_away(world: World) -> Non
 
 @pytest.mark.parametrize("phase", ["dataset", "submitting", "submitted", "tuned", "registered", "gate"])
 @pytest.mark.parametrize("kind", ["retrain", "evaluate"])
-@pytest.mark.parametrize("known", [{}, {"dataset": "../../etc"}, {"dataset": 7, "champion": "v1"}, {"champion": "v1", "version": True}])
+@pytest.mark.parametrize(
+    "known", [{}, {"dataset": "../../etc"}, {"dataset": 7, "champion": "v1"}, {"champion": "v1", "version": True}]
+)
 def test_a_step_that_lacks_what_its_phase_needs_ends_its_action_and_no_worker(
     world: World, kind: str, phase: str, known: dict[str, Any]
 ) -> None:
