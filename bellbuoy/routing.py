@@ -23,7 +23,7 @@ _LOOK_S: Final = 0.05
 
 
 class RolledBack(NamedTuple):
-    """A person's rollback: the table before, the one written, and since when a bad version was champion (Routes)."""
+    """A person's rollback: the table before, the one written, and since when a bad version was champion (Question)."""
 
     before: RouteTable
     table: RouteTable
@@ -98,7 +98,15 @@ def roll_back_now(
         return _write(settings, app, environment, "roll_back", actor, reason, change, arguments, look)
 
     table = change(look()) if dry_run else write()
-    return RolledBack(before[0], table, routes.champion_since(app, environment, before[0].champion))
+    return RolledBack(before[0], table, bad_champion_since(routes, before[0], table))
+
+
+def bad_champion_since(routes: Routes, before: RouteTable, after: RouteTable) -> int | None:
+    """Since when the champion that a rollback took off had been one (ms): None where it stays, 0 where `routes`, which may be
+    a little older than `before`, do not tell."""
+    if before.champion == after.champion:
+        return None
+    return routes.champion_since(before.app, before.environment, before.champion) or 0
 
 
 def rolled_back(

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -103,7 +104,7 @@ def say(settings: Settings, *steps: ActionStep) -> None:
         producer.flush(timeout=10)
 
 
-def asked(
+def request(
     settings: Settings,
     app: str,
     kind: ActionKind,
@@ -114,8 +115,8 @@ def asked(
     ttl_s: int = 300,
     **data: Scalar,
 ) -> ActionStep:
-    """An action as the controller asks for it, written to the log."""
-    step = ActionStep(
+    """An action as the controller asks for it."""
+    return ActionStep(
         id=f"{kind}-{uuid.uuid4().hex}",
         shard=shard_for(settings, app, ENVIRONMENT),
         sequence=1,
@@ -131,6 +132,11 @@ def asked(
         precondition=Precondition(route_epoch=route_epoch),
         data=data,
     )
+
+
+def asked(settings: Settings, app: str, kind: ActionKind, version: str, to_version: str | None = None, **more: Any) -> ActionStep:
+    """The same, written to the log."""
+    step = request(settings, app, kind, version, to_version, **more)
     say(settings, step)
     return step
 
@@ -232,6 +238,19 @@ def test_an_action_that_is_stale_or_not_true_any_more_is_superseded(broker: Sett
         for action in (stale, other, gone):
             arrives(broker, action, "superseded/refused")
     assert len(epochs(broker, app)) == 2
+
+
+@pytest.mark.parametrize("shard", [-1, 1 << 40])
+def test_a_step_that_names_a_shard_which_is_none_stops_nobody(broker: Settings, app: str, shard: int) -> None:
+    released(broker, app, "v1", "v2")
+    stranger = msgspec.structs.replace(request(broker, app, "rollback", "v2", "v1"), shard=shard)
+    with closing(control_producer(broker, None, linger_ms=0)) as producer:
+        out = step_record(stranger, "controller")
+        producer.send(out.topic, value=out.value, key=out.key, headers=list(out.headers), partition=0)
+        producer.flush(timeout=10)
+    with GatewayFleet(broker, ["g1"]), worker(broker):
+        action = asked(broker, app, "rollback", "v2", "v1")
+        arrives(broker, action, "succeeded/verified", timeout=20)
 
 
 @pytest.mark.parametrize("after", ["requested", "started/routed", "unverified/unverified"])

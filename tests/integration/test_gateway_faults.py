@@ -1,5 +1,6 @@
 """The gateway while the broker is away, after kill -9, and when it was stopped for longer than its lease."""
 
+import contextlib
 import signal
 import stat
 import time
@@ -8,13 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import openai
 import pytest
 
 from adapters.kafka import ensure_topics
 from adapters.process import pick_port
 from adapters.routes import RouteWriter
 from adapters.settings import Settings
-from core.routing import with_candidate
+from core.routing import with_candidate, with_champion
 from schemas.messages import CallConfiguration, GatewayReport, Interaction
 from tests.conftest import StartBroker, broker_settings, connected
 from tests.integration.gateway_process import Provider, Running, arrived, gateway, release, reports, until
@@ -125,6 +127,31 @@ def test_a_start_without_a_broker_serves_the_champions_that_are_on_disk(
         assert {one.ask("known").headers["x-bellbuoy-version"] for _ in range(10)} == {"good"}
         broker.start()
         until(lambda: one.ask("known").headers["x-bellbuoy-version"] == "new")
+
+
+def test_a_start_serves_nothing_from_disk_that_the_log_has_replaced(broker: Settings, tmp_path: Path) -> None:
+    settings = broker.model_copy(update={"instance": "came-back"})
+    with Provider().running() as provider:
+        release(settings, "replaced", "bad")
+        with gateway(settings, provider.url, tmp_path / "log") as one:
+            one.wait()
+            until(lambda: one.ask("replaced").headers.get("x-bellbuoy-version") == "bad")
+            one.kill()
+        with RouteWriter(settings, "replaced", "production") as writer:
+            good = CallConfiguration(model="model-of-good")
+            writer.change(lambda now: with_champion(now, "good", good, actor="test", reason="a rollback", bad=["bad"]))  # type: ignore[arg-type]  # the table is there
+        before = len(provider.requests)
+        with gateway(settings, provider.url, tmp_path / "log") as one:
+
+            def answer() -> object:
+                with contextlib.suppress(openai.APIConnectionError):
+                    return one.ask("replaced")
+                return None
+
+            until(answer)
+            for _ in range(50):
+                one.ask("replaced")
+        assert set(provider.models()[before:]) == {"model-of-good"}
 
 
 def test_a_gateway_that_never_saw_a_broker_passes_requests_on_and_stops(provider: Provider, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The provider through the official client: what is repeated, what is not, and what survives, by the sandbox's own log."""
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,55 @@ def test_a_model_that_was_trained_answers_as_it_was_taught(tuning: OpenAITuning,
     taught = CallConfiguration(model=str(job.fine_tuned_model), system_prompt="Be helpful.", parameters={"temperature": 0.0})
     assert tuning.answers(taught, asked) == [ITEMS[0].answer]
     assert tuning.answers(CallConfiguration(model=BASE_MODEL), asked) == [UNKNOWN]
+
+
+@pytest.fixture(scope="module")
+def strange() -> Iterator[tuple[OpenAITuning, dict[str, bytes]]]:
+    """A provider that answers everything with the bytes that stand under its content type."""
+    said: dict[str, bytes] = {}
+
+    class Strange(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the name that http.server calls
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            ((kind, body),) = said.items()
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815  # the name that http.server calls
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Strange) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        yield OpenAITuning(Settings(upstream_url=url, upstream_api_key="secret-word"), attempts=1), said  # type: ignore[arg-type]  # read as a secret
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/html", b"<html>Down for maintenance</html>"),
+        ("application/json", b"[]"),
+        ("application/json", b"null"),
+        ("application/json", b"{"),
+        ("application/json", b'{"data": [null], "choices": [null]}'),
+        ("application/json", b'{"data": [{"metadata": {"bellbuoy_action": "a"}}], "choices": [{"message": null}]}'),
+    ],
+)
+def test_an_answer_of_another_shape_is_waited_out(strange: tuple[OpenAITuning, dict[str, bytes]], kind: str, body: bytes) -> None:
+    provider, said = strange
+    said.clear()
+    said[kind] = body
+    for call in (
+        lambda: provider.keep_one("a"),
+        lambda: provider.cancel("a"),
+        lambda: provider.answers(CallConfiguration(model="m"), [[{"role": "user", "content": "?"}]]),
+    ):
+        with pytest.raises(ProviderAway, match="does not answer in OpenAI's format"):
+            call()
+    with pytest.raises(AnswerLost):
+        provider.submit("a", "file-1", "m", suffix="s", seed=1)

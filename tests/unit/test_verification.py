@@ -1,6 +1,7 @@
 """When a rollback counts as verified, who is waited for, and what nobody can say."""
 
-from core.routing import first_table, with_champion
+from bellbuoy.routing import bad_champion_since, rolled_back
+from core.routing import first_table, with_candidate, with_champion
 from core.verification import FORGOTTEN_MS, NAMED, UNVERIFIED_AFTER_MS, Fleet, Heard, Question, Routes, Verdict, verify
 from schemas.messages import CallConfiguration, GatewayReport, RouteReport, RouteTable
 
@@ -202,3 +203,30 @@ def test_a_table_comes_again_with_its_true_append_time() -> None:
     routes.take(first, T)
     routes.take(first, T + 7)
     assert routes.append_time("desk", "production", 1) == T + 7
+
+
+# --- a person's rollback --------------------------------------------------------------------------------------------
+
+
+def rolled(before: RouteTable, to: str, *read: RouteTable) -> int | None:
+    """Since when a bad version was champion, for a rollback from `before`; the log was read up to `read`."""
+    routes = Routes()
+    for table in read:
+        routes.take(table, T + table.epoch)
+    return bad_champion_since(routes, before, rolled_back(before, "desk", "production", to, "ada", "wrong prices"))
+
+
+def test_a_persons_rollback_of_the_champion_knows_since_when_it_was_one() -> None:
+    first, second = tables("v1", "v2")
+    assert rolled(second, "v1", first, second) == T + 2
+
+
+def test_a_persons_rollback_of_a_candidate_alone_takes_no_champion_off() -> None:
+    (first,) = tables("v1")
+    trying = with_candidate(first, "v2", CallConfiguration(model="m"), 500, experiment="c", actor="ada", reason="")
+    assert rolled(trying, "v1", first, trying) is None
+
+
+def test_a_champion_that_was_promoted_after_the_log_was_read_has_been_one_for_an_unknown_time() -> None:
+    first, second = tables("v1", "v2")
+    assert rolled(second, "v1", first) == 0
