@@ -15,6 +15,9 @@ NAMED: Final = 10
 """Instances that a reason names; the rest are counted."""
 NAME_SHOWN: Final = 80
 
+REPLACED_KEPT: Final = 16
+"""Former incarnations of an instance that are remembered."""
+
 Outcome = Literal["verified", "not yet", "unverified", "no gateway"]
 
 
@@ -49,21 +52,39 @@ class Heard:
 
 
 class Fleet:
-    """The last report of every gateway instance."""
+    """The last report of every gateway instance.
+
+    A new incarnation speaks for its instance. One that reports again after that is another process under the same name: both
+    are heard from then on, by instance and by instance/incarnation.
+    """
 
     def __init__(self) -> None:
         self.instances: dict[str, Heard] = {}
+        self._replaced: dict[str, list[str]] = {}
 
     def take(self, report: GatewayReport, append_time: int) -> None:
         """Take the next report of the log. That an incarnation is dead says nothing about a newer one."""
-        known = self.instances.get(report.instance)
-        if report.known_dead is not None and known is not None and known.report.incarnation != report.incarnation:
-            return
-        self.instances[report.instance] = Heard(report, append_time)
+        name, incarnation = report.instance, report.incarnation
+        known = self.instances.get(name)
+        replaced = self._replaced.setdefault(name, [])
+        if known is not None and known.report.incarnation != incarnation:
+            if incarnation in replaced and (report.known_dead is None or self._own_name(report) in self.instances):
+                name = self._own_name(report)
+            elif report.known_dead is not None:
+                return
+            else:
+                replaced.append(known.report.incarnation)
+                del replaced[:-REPLACED_KEPT]
+        self.instances[name] = Heard(report, append_time)
 
     def remove(self, instance: str) -> None:
         """The instance's key was deleted from the topic."""
-        self.instances.pop(instance, None)
+        for name in [name for name, heard in self.instances.items() if heard.report.instance == instance]:
+            del self.instances[name]
+        self._replaced.pop(instance, None)
+
+    def _own_name(self, report: GatewayReport) -> str:
+        return f"{report.instance}/{report.incarnation}"
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,13 @@ class RouteFollower:
                 elif error.code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART or not error.retriable():
                     raise ck.KafkaException(error)
             if reached_end and behind:
-                if self._routes.apply(behind):
+                try:
+                    changed = self._routes.apply(behind)
+                except OSError as error:  # it serves on with the tables that it has, and reports those
+                    _log.error("the routes cannot be kept on disk", extra={"fields": {"error": str(error)}})
+                    self._stop.wait(_RETRY_S)
+                    continue
+                if changed:
                     self._applied()
                 behind = {}
             if reached_end:

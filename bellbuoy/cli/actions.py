@@ -57,7 +57,7 @@ def show(action: ActionId, json: AsJson = False) -> None:
     out = console()
     first = history[0].message
     out.print(f"[bold]{first.kind}[/] of {safe(describe_target(first))}: [bold]{standing(history).state}[/]")
-    out.print(f"id {first.id}, because of alert {first.incident}; times are UTC")
+    out.print(f"id {safe(first.id)}, because of alert {safe(first.incident)}; times are UTC")
     for line in story(history, alerts):
         out.print(line)
 
@@ -82,7 +82,7 @@ def _say(kind: Literal["approve", "reject"], action: str, reason: str, *, json: 
     if json:
         print_json(as_json(command))
     else:
-        typer.echo(f"{kind} {step.id} is on the log; it counts when the next window closes (about 5 s)")
+        typer.echo(f"{kind} {harmless(step.id)} is on the log; it counts when the next window closes (about 5 s)")
 
 
 def answer(kind: Literal["approve", "reject"], step: ActionStep, *, id_: str, who: str, reason: str) -> Command:
@@ -103,7 +103,7 @@ def listed(history: list[Entry[ActionStep]]) -> str:
     """Two lines of `actions list`: state, time and the whole id; then what is asked for."""
     step = standing(history)
     what = f"{step.kind} {describe_target(step)} (mode {step.mode})"
-    return f"{step.state:<12}  {when(history[0].time)}  {step.id}\n{'':<12}  {harmless(what)}"
+    return f"{step.state:<12}  {when(history[0].time)}  {harmless(step.id)}\n{'':<12}  {harmless(what)}"
 
 
 def describe_target(step: ActionStep) -> str:

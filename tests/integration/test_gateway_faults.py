@@ -154,6 +154,22 @@ def test_a_start_serves_nothing_from_disk_that_the_log_has_replaced(broker: Sett
         assert set(provider.models()[before:]) == {"model-of-good"}
 
 
+def test_routes_that_the_disk_does_not_take_stop_no_request_and_are_applied_later(
+    broker: Settings, provider: Provider, tmp_path: Path
+) -> None:
+    settings = broker.model_copy(update={"instance": "full-disk"})
+    release(settings, "first-app", "good")
+    with gateway(settings, provider.url, tmp_path / "log") as one:
+        one.wait()
+        in_the_way = settings.data_dir / "gateway" / settings.instance / "routes.new"
+        in_the_way.mkdir()
+        release(settings, "second-app", "new")
+        until(lambda: "the routes cannot be kept on disk" in one.log.read_text())
+        assert one.ask("first-app").headers["x-bellbuoy-version"] == "good"
+        in_the_way.rmdir()
+        until(lambda: one.ask("second-app").headers.get("x-bellbuoy-version") == "new")
+
+
 def test_a_gateway_that_never_saw_a_broker_passes_requests_on_and_stops(provider: Provider, tmp_path: Path) -> None:
     address = f"127.0.0.1:{pick_port('127.0.0.1', (0,))}"
     settings = broker_settings(tmp_path, KAFKA_BOOTSTRAP_SERVERS=address)

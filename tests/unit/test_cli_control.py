@@ -88,6 +88,8 @@ def test_a_listed_action_has_its_whole_id_and_says_what_is_asked_for_in_two_line
 def test_a_name_from_outside_cannot_steer_the_terminal_from_a_list() -> None:
     hostile = msgspec.structs.replace(ALERT, app="x\x1b[2J\ny")
     assert "x\ufffd[2J\ufffdy" in alerts.listed([Entry(1_000, hostile)])
+    step = msgspec.structs.replace(STEP, id="x\x1b[2J")
+    assert "\x1b" not in actions.listed([Entry(1_000, step)])
 
 
 def test_a_step_that_was_read_before_its_alert_is_told_after_it() -> None:

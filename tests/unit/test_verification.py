@@ -151,11 +151,32 @@ def test_that_an_old_incarnation_is_dead_says_nothing_about_the_new_one() -> Non
     assert verdict(CHAMPION, *fleet.instances.values()).waiting == ("g1",)
 
 
+def two_of_one_name() -> Fleet:
+    """Process `a` with the bad champion, `b` that has confirmed, and `a` again."""
+    fleet = Fleet()
+    for at, epoch, champion, incarnation in ((0, 4, "v2", "a"), (100, 5, "v1", "b"), (200, 4, "v2", "a"), (300, 5, "v1", "b")):
+        fleet.take(heard(T, route(epoch, champion), incarnation=incarnation).report, T + at)
+    return fleet
+
+
+def test_two_processes_of_one_name_are_both_waited_for() -> None:
+    assert verdict(CHAMPION, *two_of_one_name().instances.values()).waiting == ("g1",)
+
+
+def test_of_two_processes_of_one_name_the_dead_one_is_done() -> None:
+    fleet = two_of_one_name()
+    fleet.take(heard(T, route(4, "v2"), incarnation="a", dead="ada").report, T + 400)
+    assert verdict(CHAMPION, *fleet.instances.values()).outcome == "verified"
+
+
 def test_an_instance_whose_key_was_deleted_is_forgotten() -> None:
     fleet = Fleet()
     fleet.take(heard(T, route(4, "v2")).report, T)
     fleet.remove("g1")
     assert verdict(CHAMPION, *fleet.instances.values()).outcome == "no gateway"
+    both = two_of_one_name()
+    both.remove("g1")
+    assert both.instances == {}
 
 
 # --- since when a version is champion -------------------------------------------------------------------------------
