@@ -33,6 +33,8 @@ _GC_THRESHOLDS: Final = (50_000, 20, 50)
 _IDLE_S: Final = 75
 """Longer than clients keep an idle connection, so that they close it and not the gateway."""
 _THREADS_END_S: Final = 5.0
+_CATCH_UP_S: Final = 5.0
+"""So long a start waits for the routes of the log; without a broker it then serves those that are on disk."""
 
 
 @dataclass
@@ -52,10 +54,15 @@ class GatewayProcess:
             for part in (self.follower, self.lease, self.emission)
         ]
 
-    async def run(self) -> None:
-        """Run the threads until cancelled. RuntimeError when one of them has ended: only a new start helps then."""
+    async def start(self) -> None:
+        """Start the threads, and wait a while for the log's routes: what is on disk may be the version that was rolled back
+        while no gateway ran here, and that rollback has been verified without this one."""
         for thread in self._threads:
             thread.start()
+        await asyncio.to_thread(self.follower.caught_up.wait, _CATCH_UP_S)
+
+    async def run(self) -> None:
+        """Watch the threads until cancelled. RuntimeError when one of them has ended: only a new start helps then."""
         while True:
             if not all(thread.is_alive() for thread in self._threads):
                 raise RuntimeError("a thread of the gateway has ended")
@@ -148,6 +155,7 @@ def main(settings: Settings) -> None:
 
         async def serve_until_stopped() -> None:
             await process.upstream.open()
+            await process.start()
             telemetry.ready("gateway", True)
             await serve(process.app, listener, graceful_s=_SHUTDOWN_S, idle_s=_IDLE_S, beside=process.run())
             await process.stop()

@@ -152,6 +152,8 @@ class RouteFollower:
     def __init__(self, settings: Settings, routes: Routes, applied: Callable[[], None]) -> None:
         self._settings, self._routes, self._applied = settings, routes, applied
         self._stop = threading.Event()
+        self.caught_up = threading.Event()
+        """Set once what the log held has been put in force."""
 
     def run(self) -> None:
         """Follow until `stop`. Tables that are read before the end was reached once are put in force together."""
@@ -185,6 +187,8 @@ class RouteFollower:
                 if self._routes.apply(behind):
                     self._applied()
                 behind = {}
+            if reached_end:
+                self.caught_up.set()
 
 
 _CONSUMER: Final = {

@@ -14,7 +14,7 @@ from adapters.kafka import ensure_topics
 from adapters.process import pick_port
 from adapters.routes import RouteWriter
 from adapters.settings import Settings
-from core.routing import with_candidate
+from core.routing import with_candidate, with_champion
 from schemas.messages import CallConfiguration, GatewayReport, Interaction
 from tests.conftest import StartBroker, broker_settings, connected
 from tests.integration.gateway_process import Provider, Running, arrived, gateway, release, reports, until
@@ -127,6 +127,27 @@ def test_a_start_without_a_broker_serves_the_champions_that_are_on_disk(
         until(lambda: one.ask("known").headers["x-bellbuoy-version"] == "new")
 
 
+def test_a_start_serves_no_version_that_was_replaced_while_no_gateway_ran(
+    broker: Settings, provider: Provider, tmp_path: Path
+) -> None:
+    settings = broker.model_copy(update={"data_dir": tmp_path / "bellbuoy", "instance": "restarted"})
+    release(settings, "replaced", "bad")
+    with gateway(settings, provider.url, tmp_path / "log") as one:
+        one.wait()
+        until(lambda: one.ask("replaced").headers.get("x-bellbuoy-version") == "bad")
+        one.kill()
+    with RouteWriter(settings, "replaced", "production") as writer:
+        good = CallConfiguration(model="model-of-good")
+
+        def change(now: object) -> object:
+            return with_champion(now, "good", good, actor="test", reason="a test")  # type: ignore[arg-type]  # the table is there
+
+        writer.change(change)  # type: ignore[arg-type]  # as above
+    with gateway(settings, provider.url, tmp_path / "log") as one:
+        one.wait()
+        assert {one.ask("replaced").headers["x-bellbuoy-version"] for _ in range(10)} == {"good"}
+
+
 def test_a_gateway_that_never_saw_a_broker_passes_requests_on_and_stops(provider: Provider, tmp_path: Path) -> None:
     address = f"127.0.0.1:{pick_port('127.0.0.1', (0,))}"
     settings = broker_settings(tmp_path, KAFKA_BOOTSTRAP_SERVERS=address)
@@ -183,6 +204,9 @@ def test_a_full_spool_sheds_texts_first_and_counts_them(start_broker: StartBroke
     with gateway(settings, provider.url, tmp_path / "log", BELLBUOY_GATEWAY_SPOOL_MB="1") as one:
         one.wait()
         broker.kill()
+        one.ask("first", "from here on all goes to disk")
+        spool = settings.data_dir / "gateway" / settings.instance / "spool"
+        until(lambda: sum(path.stat().st_size for path in spool.glob("*.spool")))
         for number in range(30):
             one.ask("full", f"{number} " + "x" * 100_000)
         broker.start()
