@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka as ck
 import httpx
 import openai
 from aiohttp import web
@@ -216,8 +217,15 @@ def interactions(settings: Settings, app: str) -> list[Interaction]:
 
 
 def arrived(settings: Settings, app: str, count: int = 1) -> list[Interaction]:
-    """An app's interactions, once there are that many."""
-    return until(lambda: found if len(found := interactions(settings, app)) >= count else None)  # type: ignore[no-any-return]
+    """An app's interactions, once there are that many; a broker that has just been started may not tell yet."""
+
+    def found() -> list[Interaction] | None:
+        with contextlib.suppress(ck.KafkaException):
+            seen = interactions(settings, app)
+            return seen if len(seen) >= count else None
+        return None
+
+    return until(found)  # type: ignore[no-any-return]
 
 
 def reports(settings: Settings, instance: str) -> list[GatewayReport]:
