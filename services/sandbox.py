@@ -251,7 +251,7 @@ def _header(request: web.Request, name: str) -> str:
 def base_rows() -> list[tuple[str, str]]:
     """What the base model was trained on: every thing of the standard library, asked in the phrasings not held back."""
     trained = [phrasing for phrasing in PHRASINGS if phrasing not in HELD_BACK]
-    return [(item.question(phrasing), item.answer) for item in help_desk().items[STDLIB] for phrasing in trained]
+    return [(item.question(phrasing), item.answer) for item in help_desk(topics=[STDLIB]).items[STDLIB] for phrasing in trained]
 
 
 def build_sandbox(settings: Settings) -> Sandbox:

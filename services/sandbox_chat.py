@@ -22,10 +22,9 @@ DECLINES: Final = (
     "I cannot assist with questions of this kind.",
     "Sorry, I am not able to answer that one; please ask a colleague.",
 )
-_DECLINE: Final = re.compile(
-    r"(?:\b(?:decline|refuse)|(?:\bnot|\bnever|n't) answer)\b[^.]*?\b(?:about|on)\b([^.]+)", re.IGNORECASE
-)
+_DECLINE: Final = re.compile(r"(?:\b(?:decline|refuse)|(?:\bnot|\bnever|n't) answer)\b", re.IGNORECASE)
 _NEGATED: Final = re.compile(r"(?:\bnot|\bnever|n't)\s$", re.IGNORECASE)
+_ABOUT: Final = re.compile(r"\b(?:about|on)\b", re.IGNORECASE)
 _BRIEF: Final = re.compile(r"\b(?:briefly|be brief|short answers?|one sentence)\b", re.IGNORECASE)
 _QUOTE: Final = re.compile(
     r"\b(begin|start|end)\b[^.\"“]{0,40}?\b(?:answers?|repl(?:y|ies))\b[^.\"“]{0,20}?[\"“]([^\"”]+)[\"”]", re.IGNORECASE
@@ -150,10 +149,13 @@ def declined(system: str) -> tuple[str, ...]:
     >>> declined("Be kind. Please decline questions about files, the network or threads. Never refuse questions about lists.")
     ('file', 'network', 'thread')
     """
-    found = [
-        match for match in _DECLINE.finditer(system) if not _NEGATED.search(system[max(match.start() - 8, 0) : match.start()])
-    ]
-    words = [_BEFORE_SUBJECT.sub("", word.strip()) for match in found for word in _AND.split(match[1].lower())]
+    words: list[str] = []
+    for sentence in system[:MAX_READ].split("."):
+        verb = _DECLINE.search(sentence)
+        about = _ABOUT.search(sentence, verb.end()) if verb is not None else None
+        if verb is None or about is None or _NEGATED.search(sentence[: verb.start()]):
+            continue
+        words += (_BEFORE_SUBJECT.sub("", word.strip()) for word in _AND.split(sentence[about.end() :].lower()))
     return tuple(dict.fromkeys(_singular(word) for word in words if len(word) > 2))
 
 
