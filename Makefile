@@ -5,12 +5,12 @@ PY := $(VENV)/bin/python
 BELLBUOY := $(VENV)/bin/bellbuoy
 ROUNDS ?= 6
 SEED ?= 1
-BENCHES := scoring pipeline
+BENCHES := scoring pipeline gateway loop
 PACKAGES := schemas core adapters streams services bellbuoy
 SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench chaos stop clean
+.PHONY: help setup run test check bench chaos stories stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
 else
 	@$(PY) -m pytest $(PACKAGES) tests/unit tests/contract
-	@$(PY) -m pytest -n 3 --dist loadfile tests/integration
+	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/integration
 	@$(PY) -m pytest tests/chaos tests/browser
 endif
 
@@ -58,6 +58,10 @@ endif
 chaos: $(VENV)/.ready-dev ## kill -9 of every process under traffic
 	@$(BELLBUOY) setup
 	@$(PY) -m tests.chaos.run --rounds $(ROUNDS) --seed $(SEED)
+
+stories: setup ## the demo's story with each part withheld alone: what was withheld causes nothing
+	@for part in --no-shift --no-bad-version --no-feedback "--no-shift --no-bad-version --no-feedback"; do \
+	  echo "== bellbuoy demo $$part"; $(BELLBUOY) demo --json --exit --seed $(SEED) $$part || exit 1; done
 
 stop: ## stop the stack that runs on .bellbuoy
 	@if [ -x $(BELLBUOY) ]; then $(BELLBUOY) down; else echo "nothing is installed here, so nothing runs"; fi
@@ -83,7 +87,7 @@ define LINK
 endef
 
 $(VENV)/.ready: requirements.lock | $(PY)
-	@echo "installing what requirements.lock names into $(VENV) (about 0.6 GB to download; a few minutes)"
+	@echo "installing what requirements.lock names into $(VENV) (about 0.9 GB to download; a few minutes)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(LINK)
 	@touch $@

@@ -47,6 +47,7 @@ class ActionLog:
             self._producer.init_transactions()
         if self._follower is not None:
             self._follower.close()
+            self._follower = None
         self._follower = Follower(self._settings, self._topics)
 
     @property

@@ -111,7 +111,7 @@ class OpenAITuning:
         self._client = openai.OpenAI(base_url=self._url, api_key=key or "none", max_retries=0, timeout=60.0)
         self._patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(ProviderAway),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=longest_s),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=longest_s),
             stop=tenacity.stop_after_attempt(attempts),
             reraise=True,
         )

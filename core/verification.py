@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from schemas.codec import rfc3339
 from schemas.messages import GatewayReport, RouteReport, RouteTable
 
 UNVERIFIED_AFTER_MS: Final = 30_000
@@ -192,13 +193,13 @@ def _why_wait(question: Question, heard: Heard, route: RouteReport | None, now: 
     at = f"at epoch {route.epoch}" if route is not None else "without a route for the app"
     if heard.live(now):
         return f"alive, {at}"
-    over = now - heard.lease_end
-    if over <= heard.report.grace_ms:
-        return f"cut off for {over / 1000:.1f} s, {at}"
+    silent = f"silent since {rfc3339(heard.append_time)}"
+    if now - heard.lease_end <= heard.report.grace_ms:
+        return f"{silent}, {at}"
     if route is not None and route.champion in question.bad:
-        return f"cut off for {over / 1000:.1f} s with {_shown(route.champion)} as its champion"
+        return f"{silent} with {_shown(route.champion)} as its champion"
     if question.champion_since is not None and heard.lease_end + heard.report.grace_ms > question.champion_since:
-        return f"cut off for {over / 1000:.1f} s, {at}: it may have got the bad champion without confirming it"
+        return f"{silent}, {at}: it may have got the bad champion without confirming it"
     return None
 
 

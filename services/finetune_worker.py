@@ -10,11 +10,10 @@ from typing import Final, Protocol
 
 import confluent_kafka as ck
 import kafka.errors
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
-from tenacity.nap import sleep_using_event
 
 from adapters.action_log import ActionLog
 from adapters.kafka import read_all
+from adapters.patience import EXIT_CRASHED, EXIT_FENCED, Readiness, patiently
 from adapters.registry import Registry, RegistryAway, VersionRegistry
 from adapters.routes import read_route
 from adapters.settings import Settings
@@ -29,24 +28,15 @@ from schemas.messages import ActionStep, AppPolicy, DatasetRules, RouteTable
 from schemas.topics import CONFIG
 from services.finetune_aliases import Aliases
 from services.finetune_data import StoreAway, read_acts, read_file, write_dataset
-from services.finetune_steps import JOB_PHASES, KINDS, FinetuneSteps
+from services.finetune_steps import ACTOR, JOB_PHASES, KINDS, FinetuneSteps
 
 log = logging.getLogger(__name__)
 
-EXIT_FENCED: Final = 75
-"""Another fine-tune worker has taken over: the supervisor waits 30 s before it starts this one again."""
-EXIT_CRASHED: Final = 1
 _AWAY: Final = (StoreAway, RegistryAway, ProviderAway)
 _CALLED_OFF: Final = frozenset({"superseded", "rejected", "expired", "failed"})
 _CALL_OFF_MS: Final = 7 * 86_400_000
 """Jobs of an action that ended longer ago are not looked for any more."""
 _POLL_S: Final = 0.25
-
-
-class Readiness(Protocol):
-    """Where the process says whether it is ready: None, or why not."""
-
-    def set_ready(self, reason: str | None) -> None: ...
 
 
 class WorkerLog(Protocol):
@@ -83,6 +73,8 @@ class FinetuneWorker:
         """By action the phase and the cause of waiting that its last step told of."""
         self._jobs: set[str] = set()
         """Actions for which a job may have been made."""
+        self._written: set[tuple[str, int]] = set()
+        """Steps (id, sequence) of this worker that have not come back from the log yet."""
 
     def run(self) -> int:
         """The exit code: 0 after a clean stop, EXIT_FENCED, or EXIT_CRASHED when only a new start can help."""
@@ -110,7 +102,7 @@ class FinetuneWorker:
 
     def cycle(self) -> None:
         """Take what is new, then each action one phase on. Raises BrokerAway, Fenced, TransactionFailed."""
-        self._take(self._log.poll(_POLL_S))
+        self._follow(self._log.poll(_POLL_S))
         waiting: list[str] = []
         for known in self.actions.open(KINDS):
             if known.step.state != "unverified" and self._monotonic() >= self._not_before.get(known.step.id, 0.0):
@@ -140,12 +132,22 @@ class FinetuneWorker:
 
     def _append(self, known: Known, step: ActionStep) -> None:
         """Write the step, unless the action has gone on without us (a kill switch, a person)."""
-        self._take(self._log.read_to_end())
+        self._follow(self._log.read_to_end())
         if self.actions.get(step.id) != known:
             return
+        self._written.add((step.id, step.sequence))
         self._log.append([step])
         log.info("%s %s: %s/%s", step.kind, step.id, step.state, step.phase)
         self._take([(step, self._clock_ms())])
+
+    def _follow(self, steps: list[tuple[ActionStep, int]]) -> None:
+        """Take steps that came after the start. One of this role that we did not write is another worker's: raises Fenced."""
+        for step, _ in steps:
+            place = (step.id, step.sequence)
+            if step.actor == ACTOR and place not in self._written:
+                raise Fenced("another finetune worker has taken over")
+            self._written.discard(place)
+        self._take(steps)
 
     def _take(self, steps: list[tuple[ActionStep, int]]) -> None:
         for step, append_time in steps:
@@ -188,23 +190,6 @@ class StoredDatasets:
 
     def file(self, digest: str, name: str) -> bytes:
         return read_file(self._settings, digest, name)
-
-
-def patiently(step: Callable[[], None], stop: threading.Event, readiness: Readiness) -> None:
-    """Run a step, again and again while no broker answers. Raises BrokerAway once told to stop."""
-
-    def waiting(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        readiness.set_ready(f"waiting for Kafka: {error}")
-
-    Retrying(
-        retry=retry_if_exception_type(BrokerAway),
-        wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
-        stop=stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
-        before_sleep=waiting,
-        reraise=True,
-    )(step)
 
 
 @contextlib.contextmanager

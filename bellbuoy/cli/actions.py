@@ -15,8 +15,9 @@ app = typer.Typer(
     add_completion=False,
     help="""List, explain, approve and reject actions.
 
-    An action (retrain, rollback) is what a rule asks for after an alert. Its mode says what may happen: suggest (it is only
-    shown), approve (it waits for `actions approve`), auto (it may run by itself). `config activate --mode` changes it.
+    An action (retrain, rollback) is what a rule asks for after an alert, or what follows from one (canary) or from a person
+    (evaluate). Its mode says what may happen: suggest (it is only shown), approve (it waits for `actions approve`), auto (it may run
+    by itself). `config activate --mode` changes it.
     """,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -123,7 +124,8 @@ def story(history: list[Entry[ActionStep]], alerts: list[Entry[AlertTransition]]
         lines.append((transition.time, [line]))
     for entry in history:
         s = entry.message
-        text = [f"{when(entry.time)}  {s.kind} [bold]{s.state}[/] (mode {s.mode}), by {safe(s.actor)}: {safe(s.reason)}"]
+        state = f"{s.state}/{safe(s.phase)}" if s.phase and s.phase != s.state else s.state
+        text = [f"{when(entry.time)}  {s.kind} [bold]{state}[/] (mode {s.mode}), by {safe(s.actor)}: {safe(s.reason)}"]
         text += [f"                       • {safe(sentence)}" for sentence in s.evidence if sentence != s.reason]
         lines.append((entry.time, text))
     return [line for _, text in sorted(lines, key=lambda pair: pair[0]) for line in text]

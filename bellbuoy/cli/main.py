@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
+    "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
     "migrate": Entry("bellbuoy.cli.migrate", "command", "Bring ClickHouse's tables up to date.", LOOK),
     "broker": Entry("bellbuoy.cli.process", "broker", "The embedded Apache Kafka.", PROCESSES),
