@@ -39,7 +39,7 @@ def client(sandbox: SandboxProcess) -> Iterator[openai.OpenAI]:
 
 
 def ask(client: openai.OpenAI, text: str, **more: Any) -> str:
-    answer = client.chat.completions.create(
+    answer: ChatCompletion = client.chat.completions.create(
         model=more.pop("model", BASE_MODEL), messages=[*more.pop("before", []), {"role": "user", "content": text}], **more
     )
     assert answer.choices[0].message.content is not None
@@ -383,6 +383,22 @@ def test_a_stream_is_cut_in_the_middle_on_demand(sandbox: SandboxProcess, client
     assert next(stream).choices[0].delta.content
     with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
         list(stream)
+
+
+def test_a_stream_that_is_slowed_down_is_whole(sandbox: SandboxProcess, client: openai.OpenAI) -> None:
+    sandbox.fault(path="chat", kind="slow_stream", seconds=0.1)
+    question: Any = [{"role": "user", "content": ITEM.question("What does {name} do?")}]
+    stream = client.chat.completions.create(model=BASE_MODEL, messages=question, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ITEM.answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_whose_answer_is_lost_arrived_all_the_same(sandbox: SandboxProcess, client: openai.OpenAI, stream: bool) -> None:
+    before = len(sandbox.log("chat"))
+    sandbox.fault(path="chat", kind="lost_answer")
+    with pytest.raises(openai.APIConnectionError):
+        client.chat.completions.create(model=BASE_MODEL, messages=[{"role": "user", "content": "hello"}], stream=stream)
+    assert len(sandbox.log("chat")) == before + 1
 
 
 def test_a_fault_hits_only_the_model_and_the_prompt_that_it_names(sandbox: SandboxProcess, client: openai.OpenAI) -> None:
