@@ -103,10 +103,10 @@ def completion(name: str, said: Answer) -> Row:
 
 def chunk_events(name: str, said: Answer, pieces: list[str], *, usage: bool) -> list[bytes]:
     """The server-sent events of a streamed answer, but for the last one (`DONE`): one a piece, the finish, the usage."""
-    base = _base("chat.completion.chunk", name)
+    head = b"data: " + msgspec.json.encode(_base("chat.completion.chunk", name))[:-1]
 
     def event(choices: list[Row], **more: Any) -> bytes:
-        return b"data: " + msgspec.json.encode({**base, "choices": choices, **more}) + b"\n\n"
+        return head + b"," + msgspec.json.encode({"choices": choices, **more})[1:] + b"\n\n"
 
     def choice(delta: Row, finish: str | None = None) -> list[Row]:
         return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
