@@ -25,7 +25,7 @@ from schemas.topics import INTERACTIONS
 from services.gateway_app import Gateway
 from services.gateway_emission import BrokerKnown, Emission
 from services.gateway_lease import DELIVERY_S, Lease
-from services.gateway_routes import RouteFollower, Routes
+from services.gateway_routes import RouteFollower, Routes, read_now
 
 _SHUTDOWN_S: Final = 20
 _SWITCH_S: Final = 0.0005
@@ -114,6 +114,7 @@ def build_gateway(
         routes=lambda: routes.reports(),
         spooled=lambda: emission.spooled,
         shed=lambda: emission.shed,
+        refresh=lambda: read_now(settings, routes),
     )
     routes = Routes(folder / "routes.json", lease.holds)
     routes.load()
