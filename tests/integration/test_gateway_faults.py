@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
@@ -228,6 +229,8 @@ def test_a_full_spool_sheds_texts_first_and_counts_them(start_broker: StartBroke
     with gateway(settings, provider.url, tmp_path / "log", BELLBUOY_GATEWAY_SPOOL_MB="1") as one:
         one.wait()
         broker.kill()
+        one.ask("before", "what waits on disk is what the rest has to wait behind")
+        until(lambda: "bellbuoy_gateway_spooled 1.0" in httpx.get(f"http://127.0.0.1:{one.port}/metrics").text)
         for number in range(30):
             one.ask("full", f"{number} " + "x" * 100_000)
         broker.start()
