@@ -27,11 +27,17 @@ VICTIMS: Final = {
     "retrain": ("finetune-worker", "finetune-worker", "deploy-worker"),
 }
 """Whom a step of a kind may cost its life."""
+RATES: Final = {"rollback": 8.0, "canary": 16.0, "retrain": 24.0}
+"""Requests a second for each desk."""
+OPINIONS: Final = 150
+"""Opinions on a desk's answers before its first retrain."""
 RIVALS: Final = ("deploy-worker", "finetune-worker", "controller")
 RIVAL_S: Final = 6.0
 """How long there are two of a kind, each time."""
 END_S: Final = 180.0
 """So long after the last kill every action must have ended."""
+SPREAD: Final = 12
+"""No pair of step and victim gets much more than one kill in so many: the rare steps are to have theirs."""
 OUTAGE_S: Final = 1.0
 """A connection that was cut by kill -9 is told of by then."""
 Print = Callable[[str], None]
@@ -81,7 +87,7 @@ class Crashes:
         desks = {f"desk-{number}-{kind}": kind for number, kind in enumerate(kinds, 1)}
         for app in desks:
             open_desk(self._loop, app)
-        rates = {app: 16.0 if kind == "canary" else 8.0 for app, kind in desks.items()}
+        rates = {app: RATES[kind] for app, kind in desks.items()}
         with Clients(self._loop, rates, seed=self._seed) as clients:
             self._prepare(clients, desks)
             drivers = [threading.Thread(target=self._drive, args=item, daemon=True) for item in desks.items()]
@@ -104,7 +110,7 @@ class Crashes:
             version = until(lambda: self._register(app, HELP_DESK_PROMPT), "MLflow", 120, 1.0)  # noqa: B023
             assert version == GOOD, version
         retrained = [app for app, kind in desks.items() if kind == "retrain"]
-        until(lambda: all(clients.opinions(app) >= 150 for app in retrained), "opinions to train on", 180, 0.5)
+        until(lambda: all(clients.opinions(app) >= OPINIONS for app in retrained), "opinions to train on", 180, 0.5)
 
     def _register(self, app: str, prompt: str) -> str | None:
         configuration = CallConfiguration(model=SANDBOX_MODEL, system_prompt=prompt)
@@ -143,7 +149,6 @@ class Crashes:
             return next((id_ for id_, steps in list(self._loop.told.steps.items()) if steps[0][0].incident == incident), None)
 
         id_ = until(asked, f"the canary of {version}", END_S)
-        assert id_ is not None
         self._asked.append(id_)
         self._ended(id_)
 
@@ -185,6 +190,8 @@ class Crashes:
             if not alive:
                 continue
             victim = min(alive, key=lambda name: self.outcome.kills[place, name])
+            if self.outcome.kills[place, victim] > 1 + self.outcome.crashes // SPREAD:
+                continue
             time.sleep(self._draw.choice((0.0, 0.0, self._draw.uniform(0.0, 0.5))))
             self._kill(victim, place)
 

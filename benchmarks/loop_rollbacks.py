@@ -32,6 +32,11 @@ def release_bad(loop: LoopStack, app: str, version: str) -> str:
     prompt = f"{HELP_DESK_PROMPT} This is edit {version} of {app}."
     configuration = CallConfiguration(model=SANDBOX_MODEL, system_prompt=prompt)
     release_now(loop.settings, app, ENVIRONMENT, version, configuration, "benchmark", "an edit")
+    return digest(prompt)
+
+
+def digest(prompt: str) -> str:
+    """A system prompt as the sandbox logs it."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
@@ -41,7 +46,7 @@ def measure(loop: LoopStack, app: str, rounds: int, *, kill: bool) -> Rollbacks:
     out = Rollbacks()
     for number in range(rounds):
         version = f"bad-{'killed' if kill else 'alive'}-{number}"
-        digest = release_bad(loop, app, version)
+        prompt = release_bad(loop, app, version)
         until(lambda: loop.started_on(app, version), f"requests on {version} at both gateways")  # noqa: B023
         if kill:
             loop.stack.kill("gateway")
@@ -51,7 +56,7 @@ def measure(loop: LoopStack, app: str, rounds: int, *, kill: bool) -> Rollbacks:
         out.unverified += loop.told.at(action.id, "unverified/unverified") is not None
         if asked is not None and verified is not None:
             out.seconds.append((verified - asked) / 1000)
-            out.verified_at[digest] = verified
+            out.verified_at[prompt] = verified
         if kill:
             until(lambda: _again(loop), "the killed gateway again", 60)
     return out

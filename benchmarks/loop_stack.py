@@ -65,14 +65,15 @@ class NotInTime(TimeoutError):
     """What was waited for did not come; the text says what there was instead."""
 
 
-def until(what: Callable[[], T], said: str, timeout: float = 60.0, every: float = 0.02) -> T:
+def until(what: Callable[[], T | None], said: str, timeout: float = 60.0, every: float = 0.02) -> T:
     """What `what` gives once it is true. Raises NotInTime."""
     deadline = time.monotonic() + timeout
-    while not (found := what()):
+    while True:
+        if found := what():
+            return found
         if time.monotonic() > deadline:
             raise NotInTime(f"{said}: not within {timeout:g} s")
         time.sleep(every)
-    return found
 
 
 class Told:
@@ -115,9 +116,10 @@ class Told:
             step = self.last(id_)
             return step if step is not None and step.state in ENDED else None
 
-        found = until(end, f"the end of {id_}, which is at {self._place(id_)}", timeout)
-        assert found is not None
-        return found
+        try:
+            return until(end, f"the end of {id_}", timeout)
+        except NotInTime as error:
+            raise NotInTime(f"{error}; it is at {self._place(id_)}") from None
 
     def present(self) -> dict[str, GatewayReport]:
         """The last report of each gateway instance."""
@@ -163,7 +165,7 @@ class LoopStack:
     def __enter__(self) -> Self:
         self._broker.start()
         try:
-            self.settings = Settings(**self._values, KAFKA_BOOTSTRAP_SERVERS=self._broker.address)
+            self.settings = Settings(**(self._values | {"KAFKA_BOOTSTRAP_SERVERS": self._broker.address}))
             ensure_topics(self.settings, embedded=True)
             change_config(self.settings, self._first_config, who="benchmark")
             self.stack = Stack(self.settings, say=_to_stderr)
