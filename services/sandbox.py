@@ -37,8 +37,6 @@ from services.sandbox_wire import (
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-HELD_BACK: Final = tuple(PHRASINGS[n] for n in (4, 8, 9, 11, 13))
-"""Phrasings that the base model was not trained on, so that there is something to learn and to spoil."""
 MAX_BODY: Final = 64 * 1024 * 1024
 MAX_LOGGED: Final = 200
 SAYS: Final = "This is Bellbuoy's sandbox provider: a small retrieval model behind OpenAI's wire format, for demos and tests."
@@ -249,9 +247,8 @@ def _header(request: web.Request, name: str) -> str:
 
 
 def base_rows() -> list[tuple[str, str]]:
-    """What the base model was trained on: every thing of the standard library, asked in the phrasings not held back."""
-    trained = [phrasing for phrasing in PHRASINGS if phrasing not in HELD_BACK]
-    return [(item.question(phrasing), item.answer) for item in help_desk(topics=[STDLIB]).items[STDLIB] for phrasing in trained]
+    """What the base model was trained on: every thing of the standard library, asked in every phrasing."""
+    return [(item.question(phrasing), item.answer) for item in help_desk(topics=[STDLIB]).items[STDLIB] for phrasing in PHRASINGS]
 
 
 def build_sandbox(settings: Settings) -> Sandbox:

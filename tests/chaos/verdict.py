@@ -114,13 +114,17 @@ def opened_twice(log: RecordedLog) -> int:
 
 
 def decisions(client: Client, log: RecordedLog) -> list[str]:
-    """Alerts and actions in the store are those on the topics, each once."""
+    """Alerts and actions in the store are those on the topics as far as these were read, each once."""
     problems = []
     for table, topic in (("alerts", ALERTS), ("actions", ACTIONS)):
         messages = [read(r) for place in log.places(topic) for r in log.of(*place)]
         want = Counter((m.id, m.sequence, m.state) for m in messages if isinstance(m, AlertTransition | ActionStep))
-        rows = client.query(f"SELECT id, sequence, state FROM {table} FINAL WHERE lane = 'live'").result_rows
-        stored = Counter((id_, int(sequence), state) for id_, sequence, state in rows)
+        rows = client.query(f"SELECT id, sequence, state, partition, offset FROM {table} FINAL WHERE lane = 'live'").result_rows
+        stored = Counter(
+            (id_, int(sequence), state)
+            for id_, sequence, state, partition, offset in rows
+            if offset < log.ends[topic, int(partition)]
+        )
         if want != stored:
             problems.append(f"{table}: the store holds {sum(stored.values())}, the topic {sum(want.values())}")
     return problems
