@@ -190,7 +190,7 @@ class Crashes:
             if not alive:
                 continue
             deaths = Counter(victim for _, victim in self.outcome.kills.elements())
-            victim = min(alive, key=lambda name: (self.outcome.kills[place, name], deaths[name]))  # noqa: B023
+            victim = min(alive, key=lambda name: (self.outcome.kills[place, name], deaths[name]))
             if self.outcome.kills[place, victim] > self.outcome.crashes // SPREAD:
                 continue
             time.sleep(self._draw.choice((0.0, 0.0, self._draw.uniform(0.0, 0.5))))
