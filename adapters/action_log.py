@@ -47,6 +47,7 @@ class ActionLog:
             self._producer.init_transactions()
         if self._follower is not None:
             self._follower.close()
+            self._follower = None
         self._follower = Follower(self._settings, self._topics)
 
     @property
@@ -107,10 +108,10 @@ def step_record(step: ActionStep, role: str) -> Outgoing:
 
 
 def step_of(record: Record) -> ActionStep | None:
-    """The step that a record of llm.actions holds, or None."""
+    """The step that a record of llm.actions holds, or None for one that is no step, or not in its shard's partition."""
     with contextlib.suppress(InvalidMessage):
         message = read(record)
-        if isinstance(message, ActionStep):
+        if isinstance(message, ActionStep) and record.partition in (None, message.shard):
             return message
     return None
 

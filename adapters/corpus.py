@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -39,6 +39,7 @@ pyarrow pyarrow.compute pyarrow.csv pyarrow.json pyarrow.parquet pyarrow.dataset
 pyarrow.types pyarrow.orc pyarrow.flight pyarrow.acero pyarrow.substrait pyarrow.cffi
 """
 
+_MODULES: Final = {STDLIB: _STDLIB_MODULES, PYARROW: _PYARROW_MODULES}
 _IMPLEMENTED_IN: Final = {"os": "posix"}
 
 PHRASINGS: Final = (
@@ -91,9 +92,9 @@ class HelpDesk:
         return item.question(rng.choice(PHRASINGS)), item.answer
 
 
-def help_desk(seed: int = 0) -> HelpDesk:
-    """The help desk of this interpreter: topics `stdlib` and `pyarrow`, each shuffled by the seed."""
-    items = {STDLIB: _items(STDLIB, _STDLIB_MODULES), PYARROW: _items(PYARROW, _PYARROW_MODULES)}
+def help_desk(seed: int = 0, topics: Sequence[str] = (STDLIB, PYARROW)) -> HelpDesk:
+    """The help desk of this interpreter on topics `stdlib` and `pyarrow`, each shuffled by the seed."""
+    items = {topic: _items(topic, _MODULES[topic]) for topic in topics}
     for topic, found in sorted(items.items()):
         Random(f"{seed}/{topic}").shuffle(found)
     return HelpDesk(items)

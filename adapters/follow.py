@@ -114,4 +114,5 @@ def reading() -> Iterator[None]:
 
 
 def _record(r: Any) -> Record:
-    return Record(r.offset, r.timestamp, r.key, r.value, [(name, value or b"") for name, value in r.headers])
+    headers = [(name, value or b"") for name, value in r.headers]
+    return Record(r.offset, r.timestamp, r.key, r.value, headers, r.partition)

@@ -23,6 +23,8 @@ class MemoryTuning:
         self.away = False
         self.lose = 0
         """So many answers to the creation of a job get lost, though it takes effect."""
+        self.forgets = False
+        """Whether it keeps no metadata, so that no job is found again by its action."""
         self.fail: str | None = None
         """Why every job fails; None: they succeed."""
         self._seen: dict[str, int] = {}
@@ -73,7 +75,7 @@ class MemoryTuning:
         return [job for job in self._of(action) if job.status != "cancelled"]
 
     def _of(self, action: str) -> list[Job]:
-        return sorted(job for of, job in self.jobs.values() if of == action)
+        return sorted(job for of, job in self.jobs.values() if of == action and not self.forgets)
 
     def _end(self, job: Job, status: str) -> None:
         if not job.ended:

@@ -20,12 +20,12 @@ _CHUNK: Final = 4_000
 """Characters per tag; every store that MLflow has takes 5,000."""
 _TAG: Final = "bellbuoy."
 _AWAY: Final = frozenset({"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"})
-"""Codes of MLflow's client for what a later try may cure; a refused connection is an internal error to it."""
+"""Codes of MLflow's client where nothing answers; a refused connection is an internal error to it."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class RegistryAway(ConnectionError):
-    """The registry does not answer: worth trying again later."""
+    """The registry does not answer, or not as it should (no permission, an experiment that was deleted): worth trying again later."""
 
 
 class UnknownVersion(LookupError):
@@ -193,7 +193,7 @@ class Registry:
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:
-        """MLflow's client; what fails because nothing answers becomes RegistryAway."""
+        """MLflow's client; whatever it fails with becomes RegistryAway."""
         for key, value in (
             ("MLFLOW_DISABLE_TELEMETRY", "true"),
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
@@ -211,9 +211,8 @@ class Registry:
                 self._connected = MlflowClient(_uri(self._settings))
             yield self._connected
         except MlflowException as error:
-            if error.error_code not in _AWAY:
-                raise
-            raise RegistryAway(f"MLflow does not answer at {_place(self._settings)}") from error
+            said = "does not answer" if error.error_code in _AWAY else f"answers {error.error_code}"
+            raise RegistryAway(f"MLflow {said} at {_place(self._settings)}") from error
         except (requests.RequestException, OSError) as error:
             raise RegistryAway(f"MLflow does not answer at {_place(self._settings)}") from error
 

@@ -67,13 +67,16 @@ class Spool:
         return sum(self._sizes.values())
 
     def append(self, out: Outgoing, *, reserve: float = 0.0) -> Position | None:
-        """Write a record behind all others; None when it does not fit and `reserve` (a share of the bound) stays free."""
+        """Write a record behind all others; None when the disk takes no more, or it does not fit and `reserve` (a share of the bound) stays free."""
         payload = _encode((out.topic, out.key, out.value, out.headers))
         length = struct.pack(">I", len(payload))
         record = length + struct.pack(">I", crc32c(payload, crc32c(length))) + payload
         if len(payload) > _MAX_RECORD or self.size + len(record) > self._max_bytes * (1 - reserve):
             return None
-        segment = self._segment_for(len(record))
+        try:
+            segment = self._segment_for(len(record))
+        except OSError:
+            return None
         start = self._sizes[segment]
         assert self._write is not None
         try:

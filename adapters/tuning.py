@@ -24,7 +24,7 @@ _OURS: Final = frozenset({"model", "messages", "stream", "stream_options", "n", 
 
 
 class ProviderAway(ConnectionError):
-    """The provider does not answer, is overloaded or limits the rate: worth trying again later."""
+    """The provider does not answer, or not in its format, is overloaded or limits the rate: worth trying again later."""
 
 
 class AnswerLost(ProviderAway):
@@ -140,9 +140,9 @@ class OpenAITuning:
                     seed=seed,
                     metadata={ACTION: action},
                 )
+                return _job(made)
         except ProviderAway as error:
             raise AnswerLost(str(error)) from error
-        return _job(made)
 
     def keep_one(self, action: str) -> Job | None:
         jobs = self._safely(lambda: self._jobs(action))
@@ -211,3 +211,5 @@ def _openai_errors(place: str) -> Iterator[None]:
         raise ProviderRefused(f"the provider answers {error.status_code}: {error.message[:200]}") from error
     except openai.APIError as error:
         raise ProviderAway(f"the provider at {place}: {type(error).__name__}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # the client hands on whatever JSON, or text, came
+        raise ProviderAway(f"the provider at {place} does not answer in OpenAI's format") from error

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from adapters.kafka import LogOffsets, control_producer, read_all
 from adapters.settings import Settings
+from core.actions import Actions
 from schemas.codec import InvalidMessage, Outgoing, cloud_headers, encode, read
 from schemas.messages import ActionStep, AlertTransition, Command
 from schemas.topics import ACTIONS, ALERTS, COMMANDS, SUMMARIES, shard_of
@@ -40,6 +41,16 @@ def alert_histories(settings: Settings) -> dict[str, list[Entry[AlertTransition]
 def action_histories(settings: Settings) -> dict[str, list[Entry[ActionStep]]]:
     """Every action's steps by id, oldest action first."""
     return _histories(_entries(settings, ACTIONS, ActionStep))
+
+
+def standing(history: Sequence[Entry[ActionStep]]) -> ActionStep:
+    """The step that says how an action stands: the last one, unless it came after the action's end."""
+    actions = Actions()
+    for entry in history:
+        actions.take(entry.message, entry.time)
+    known = actions.get(history[0].message.id)
+    assert known is not None
+    return known.step
 
 
 def find(histories: dict[str, list[Entry[M]]], id_: str) -> list[Entry[M]]:

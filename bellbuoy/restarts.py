@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-EXIT_FENCED: Final = 75
+from adapters.patience import EXIT_FENCED
+
 FENCED_DELAY_S: Final = 30.0
 FIRST_DELAY_S: Final = 0.2
 LONGEST_DELAY_S: Final = 10.0

@@ -23,7 +23,7 @@ _LOOK_S: Final = 0.05
 
 
 class RolledBack(NamedTuple):
-    """A person's rollback: the table before, the one written, and since when a bad version was champion (Routes)."""
+    """A person's rollback: the table before, the one written, and since when a bad version was champion (Question)."""
 
     before: RouteTable
     table: RouteTable
@@ -79,7 +79,13 @@ def roll_back_now(
     `configuration` is asked for a version that the table does not hold. Raises Refused, UnknownVersion, RegistryAway, Fenced,
     TransactionFailed.
     """
+    routes = Routes()
     before: list[RouteTable] = []
+
+    def look() -> RouteTable | None:
+        for table, append_time in route_log(settings):
+            routes.take(table, append_time)
+        return routes.table(app, environment)
 
     def change(now: RouteTable | None) -> RouteTable:
         before[:] = [now] if now is not None else []
@@ -88,14 +94,19 @@ def roll_back_now(
     def arguments(table: RouteTable) -> dict[str, Scalar]:
         return {"version": before[0].champion, "to_version": table.champion, "hold": True}
 
-    routes = Routes()
-    for table, append_time in route_log(settings):
-        routes.take(table, append_time)
-    if dry_run:
-        table = change(routes.table(app, environment))
-    else:
-        table = _write(settings, app, environment, "roll_back", actor, reason, change, arguments)
-    return RolledBack(before[0], table, routes.champion_since(app, environment, before[0].champion))
+    def write() -> RouteTable:
+        return _write(settings, app, environment, "roll_back", actor, reason, change, arguments, look)
+
+    table = change(look()) if dry_run else write()
+    return RolledBack(before[0], table, bad_champion_since(routes, before[0], table))
+
+
+def bad_champion_since(routes: Routes, before: RouteTable, after: RouteTable) -> int | None:
+    """Since when the champion that a rollback took off had been one (ms): None where it stays, 0 where `routes`, which may be
+    a little older than `before`, do not tell."""
+    if before.champion == after.champion:
+        return None
+    return routes.champion_since(before.app, before.environment, before.champion) or 0
 
 
 def rolled_back(
@@ -200,6 +211,7 @@ def _write(
     reason: str,
     change: Callable[[RouteTable | None], RouteTable],
     arguments: Callable[[RouteTable], dict[str, Scalar]],
+    look: Callable[[], RouteTable | None] | None = None,
 ) -> RouteTable:
     """A table and the command that tells the controller of it, in one transaction; again where another writer came between."""
     shard, id_ = shard_for(settings, app, environment), new_id()
@@ -210,7 +222,7 @@ def _write(
 
     for left in reversed(range(TRIES)):
         try:
-            with RouteWriter(settings, app, environment) as writer:
+            with RouteWriter(settings, app, environment, look) as writer:
                 return writer.change(change, lambda t: command_records(command(t), [shard], time_ms=int(time.time() * 1000)))
         except Fenced:
             if not left:

@@ -39,7 +39,12 @@ class Known:
 
 
 class Actions:
-    """All actions by id. Steps are taken in the order of the log; a step that an ended action does not allow is passed over."""
+    """All actions by id. Steps are taken in the order of the log; a step that an ended action does not allow is passed over.
+
+    A worker's start and the controller's word that it must not start may cross. The policy then counts a rollback, retrain or
+    evaluation as started (but not one that a person rejected) and a canary as ended, and so does this, in whichever order
+    they came.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
@@ -49,7 +54,7 @@ class Actions:
         known = self._known.get(step.id)
         if known is None:
             self._known[step.id] = Known(step, append_time, append_time)
-        elif known.step.state not in ENDED and step.sequence >= known.step.sequence:
+        elif _follows(step, known.step):
             self._known[step.id] = Known(step, known.first, append_time)
 
     def get(self, id_: str) -> Known | None:
@@ -70,6 +75,19 @@ class Actions:
         wanted = frozenset(kinds)
         chosen = [known for known in self._known.values() if known.step.kind in wanted and known.step.state in ENDED]
         return sorted(chosen, key=lambda known: (known.first, known.step.id))
+
+
+def _follows(step: ActionStep, last: ActionStep) -> bool:
+    if last.state in ENDED:
+        return _outruns(step, last) and step.sequence >= last.sequence
+    if step.state == "rejected":
+        return True
+    return step.sequence >= last.sequence and not (_outruns(last, step) and step.sequence == last.sequence)
+
+
+def _outruns(start: ActionStep, end: ActionStep) -> bool:
+    """Whether a start holds against an end that was written without knowing of it."""
+    return start.state == "started" and end.state in ("superseded", "expired") and start.kind != "canary"
 
 
 def next_step(

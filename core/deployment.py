@@ -7,7 +7,7 @@ from typing import Final
 from core.actions import Known, next_step
 from core.routing import Refused, with_candidate, with_champion, without_candidate
 from core.verification import UNVERIFIED_AFTER_MS, Heard, Question, verify
-from schemas.messages import ActionState, ActionStep, CallConfiguration, RouteTable, Scalar
+from schemas.messages import WEIGHT_ONE, ActionState, ActionStep, CallConfiguration, RouteTable, Scalar
 
 KINDS: Final = ("rollback", "canary")
 """In the order in which they are carried out."""
@@ -185,6 +185,8 @@ def _canary(known: Known, present: Present, configuration: Configuration) -> Dec
         where = f"at epoch {table.epoch} {version} is not this canary's candidate any more ({table.actor}: {table.reason})"
         return _end(step, "failed" if version in table.bad else "superseded", where, "aborted")
     match step.phase:
+        case "advance" | "promote" if version not in table.versions:
+            return _abort(step, table, f"the route of {table.app} does not know the configuration of {version}")
         case "advance":
             return _step(step, table, version, table.versions[version])
         case "promote":
@@ -222,8 +224,8 @@ def _begin(known: Known, present: Present, table: RouteTable, version: str, conf
 
 def _step(step: ActionStep, table: RouteTable, version: str, configuration: CallConfiguration) -> Decision:
     weight, number = step.data.get("weight"), step.data.get("step", 0)
-    if type(weight) is not int or type(number) is not int:
-        return _end(step, "failed", "the action does not say which weight the candidate gets")
+    if type(weight) is not int or type(number) is not int or not 0 < weight <= WEIGHT_ONE:
+        return _end(step, "failed", f"the action does not say which weight in (0, {WEIGHT_ONE}] the candidate gets")
     reason = f"step {number}: {version} answers {weight / 100:g} % of the units"
     try:
         changed = with_candidate(

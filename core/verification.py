@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from schemas.codec import rfc3339
 from schemas.messages import GatewayReport, RouteReport, RouteTable
 
 UNVERIFIED_AFTER_MS: Final = 30_000
@@ -13,6 +14,9 @@ FORGOTTEN_MS: Final = 86_400_000
 NAMED: Final = 10
 """Instances that a reason names; the rest are counted."""
 NAME_SHOWN: Final = 80
+
+REPLACED_KEPT: Final = 16
+"""Former incarnations of an instance that are remembered."""
 
 Outcome = Literal["verified", "not yet", "unverified", "no gateway"]
 
@@ -48,21 +52,39 @@ class Heard:
 
 
 class Fleet:
-    """The last report of every gateway instance."""
+    """The last report of every gateway instance.
+
+    A new incarnation speaks for its instance. One that reports again after that is another process under the same name: both
+    are heard from then on, by instance and by instance/incarnation.
+    """
 
     def __init__(self) -> None:
         self.instances: dict[str, Heard] = {}
+        self._replaced: dict[str, list[str]] = {}
 
     def take(self, report: GatewayReport, append_time: int) -> None:
         """Take the next report of the log. That an incarnation is dead says nothing about a newer one."""
-        known = self.instances.get(report.instance)
-        if report.known_dead is not None and known is not None and known.report.incarnation != report.incarnation:
-            return
-        self.instances[report.instance] = Heard(report, append_time)
+        name, incarnation = report.instance, report.incarnation
+        known = self.instances.get(name)
+        replaced = self._replaced.setdefault(name, [])
+        if known is not None and known.report.incarnation != incarnation:
+            if incarnation in replaced and (report.known_dead is None or self._own_name(report) in self.instances):
+                name = self._own_name(report)
+            elif report.known_dead is not None:
+                return
+            else:
+                replaced.append(known.report.incarnation)
+                del replaced[:-REPLACED_KEPT]
+        self.instances[name] = Heard(report, append_time)
 
     def remove(self, instance: str) -> None:
         """The instance's key was deleted from the topic."""
-        self.instances.pop(instance, None)
+        for name in [name for name, heard in self.instances.items() if heard.report.instance == instance]:
+            del self.instances[name]
+        self._replaced.pop(instance, None)
+
+    def _own_name(self, report: GatewayReport) -> str:
+        return f"{report.instance}/{report.incarnation}"
 
 
 @dataclass(frozen=True)
@@ -192,13 +214,13 @@ def _why_wait(question: Question, heard: Heard, route: RouteReport | None, now: 
     at = f"at epoch {route.epoch}" if route is not None else "without a route for the app"
     if heard.live(now):
         return f"alive, {at}"
-    over = now - heard.lease_end
-    if over <= heard.report.grace_ms:
-        return f"cut off for {over / 1000:.1f} s, {at}"
+    silent = f"silent since {rfc3339(heard.append_time)}"
+    if now - heard.lease_end <= heard.report.grace_ms:
+        return f"{silent}, {at}"
     if route is not None and route.champion in question.bad:
-        return f"cut off for {over / 1000:.1f} s with {_shown(route.champion)} as its champion"
+        return f"{silent} with {_shown(route.champion)} as its champion"
     if question.champion_since is not None and heard.lease_end + heard.report.grace_ms > question.champion_since:
-        return f"cut off for {over / 1000:.1f} s, {at}: it may have got the bad champion without confirming it"
+        return f"{silent}, {at}: it may have got the bad champion without confirming it"
     return None
 
 

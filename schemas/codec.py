@@ -62,6 +62,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+    partition: int | None = None
+    """None where whoever reads knows it, since it reads one."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The registry as the deploy worker asks it: in a thread of its own, so that no rollback ever waits for MLflow."""
 
-import importlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
+from adapters import registry as mlflow_registry
 from adapters.settings import Settings
 from core.deployment import Configuration, RegistryAway, UnknownVersion
 from schemas.messages import CallConfiguration
@@ -38,18 +38,21 @@ class Lookup:
             raise RegistryAway("it is being asked")
         error = future.exception()
         if isinstance(error, LookupError):
-            raise UnknownVersion(f"the registry has no version {version} of {app} ({environment})") from error
+            raise UnknownVersion(str(error)) from error
         if error is not None:
-            raise RegistryAway(f"{type(error).__name__}: {error}") from error
+            raise RegistryAway(str(error) or type(error).__name__) from error
         return future.result()
 
 
 def registry(settings: Settings) -> Configuration:
-    """The MLflow registry of the settings; its library is imported when it is first asked."""
+    """The MLflow registry of the settings."""
 
     def configuration(app: str, environment: str, version: str) -> CallConfiguration:
-        module: Any = importlib.import_module("adapters.registry")
-        found: CallConfiguration = module.Registry(settings).configuration(app, environment, version)
-        return found
+        try:
+            return mlflow_registry.Registry(settings).configuration(app, environment, version)
+        except mlflow_registry.UnknownVersion as error:
+            raise UnknownVersion(str(error)) from error
+        except mlflow_registry.RegistryAway as error:
+            raise RegistryAway(str(error)) from error
 
     return configuration

@@ -6,10 +6,11 @@ import signal
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from adapters.action_log import ActionLog, step_of, step_record
 from adapters.gateways import report_of
+from adapters.patience import EXIT_CRASHED, EXIT_FENCED, Readiness
 from adapters.routes import Conflict, RouteWriter, table_of
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, TransactionFailed
@@ -25,21 +26,12 @@ from services.deploy_registry import Lookup, registry
 log = logging.getLogger(__name__)
 
 ROLE: Final = "deploy"
-EXIT_FENCED: Final = 75
-"""Another deploy worker has taken over: the supervisor waits 30 s before it starts this one again."""
-EXIT_CRASHED: Final = 1
 WRITERS: Final = 16
 """Route writers that are kept open; an app beyond them waits for a new one when its turn comes."""
 _VERIFYING_S: Final = 0.05
 _IDLE_S: Final = 0.5
 """What comes is taken at once; so long it takes to notice that a lease is over, or that the registry has answered."""
 _RETRY_S: Final = 0.5
-
-
-class Readiness(Protocol):
-    """Where the process says whether it is ready: None, or why not."""
-
-    def set_ready(self, reason: str | None) -> None: ...
 
 
 class DeployWorker:

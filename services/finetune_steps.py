@@ -1,5 +1,6 @@
 """The phases of a fine-tune: given how far an action has come, do the next thing and say which step tells of it."""
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -7,7 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from adapters.registry import UnknownVersion, VersionRegistry
-from adapters.tuning import AnswerLost, Job, ProviderRefused, TuningProvider, plan
+from adapters.tuning import AnswerLost, Job, ProviderAway, ProviderRefused, TuningProvider, plan
 from core.actions import Known, next_step
 from core.dataset import Act, Dataset, build_dataset, describe, messages, read_held_out
 from core.gate import Pair, Verdict, judge
@@ -150,27 +151,26 @@ class FinetuneSteps:
 
     def _announce(self, step: ActionStep) -> ActionStep:
         """Before anything is sent: what will be, and where to."""
-        training = self._datasets.file(str(step.data["dataset"]), "training.jsonl")
+        training = self._datasets.file(_fact(step, "dataset"), "training.jsonl")
         cost = plan(training, self._champion(step).model)
         return self._go_on(step, "submitting", f"{cost}, at {self._provider.place}", {"tokens": cost.tokens})
 
-    def _submit(self, step: ActionStep) -> ActionStep | None:
+    def _submit(self, step: ActionStep) -> ActionStep:
         job = self._provider.keep_one(step.id)
         if job is None:
-            champion, digest = self._champion(step), str(step.data["dataset"])
+            champion, digest = self._champion(step), _fact(step, "dataset")
             training = self._datasets.file(digest, "training.jsonl")
             file = self._provider.upload(training, f"bellbuoy-{digest}.jsonl")
             suffix = re.sub(r"[^a-z0-9]+", "-", step.target.app.lower()).strip("-")[:18] or "app"
             try:
-                self._provider.submit(step.id, file, champion.model, suffix=suffix, seed=int(digest[:7], 16))
+                job = self._provider.submit(step.id, file, champion.model, suffix=suffix, seed=int(digest[:7], 16))
             except AnswerLost:
                 job = self._provider.keep_one(step.id)
                 if job is None:
                     raise
             else:
-                job = self._provider.keep_one(step.id)
-        if job is None:
-            return None
+                with contextlib.suppress(ProviderAway):  # the job is known; not every provider lists it at once
+                    job = self._provider.keep_one(step.id) or job
         return self._go_on(step, "submitted", f"job {job.id} is {job.status}", {"job": job.id})
 
     def _watch(self, known: Known) -> ActionStep | None:
@@ -191,8 +191,8 @@ class FinetuneSteps:
     def _register(self, step: ActionStep) -> ActionStep:
         self._provider.keep_one(step.id)
         champion = self._champion(step)
-        configuration = msgspec.structs.replace(champion, model=str(step.data["model"]))
-        digest = str(step.data["dataset"])
+        configuration = msgspec.structs.replace(champion, model=_fact(step, "model"))
+        digest = _fact(step, "dataset")
         manifest: Mapping[str, Any] = msgspec.json.decode(self._datasets.file(digest, "manifest.json"))
         version = self._registry.register(
             step.target.app,
@@ -202,10 +202,10 @@ class FinetuneSteps:
             facts={
                 "kind": step.kind,
                 "incident": step.incident,
-                "parent": step.data["champion"],
-                "job": step.data["job"],
+                "parent": _fact(step, "champion"),
+                "job": _fact(step, "job"),
                 "dataset": digest,
-                "rows": step.data["rows"],
+                "rows": _fact(step, "rows"),
                 "base_model": champion.model,
             },
             manifest=manifest,
@@ -213,11 +213,11 @@ class FinetuneSteps:
         return self._go_on(step, "registered", f"{version} is in the registry", {"version": version})
 
     def _judge(self, step: ActionStep) -> ActionStep:
-        target, version = step.target, str(step.data["version"])
+        target, version = step.target, _fact(step, "version")
         policy = self._policy(target.app, target.environment)
         champion = self._champion(step)
         candidate = self._registry.configuration(target.app, target.environment, version)
-        rows = read_held_out(self._datasets.file(str(step.data["dataset"]), "held_out.jsonl"))[-GATE_QUESTIONS:]
+        rows = read_held_out(self._datasets.file(_fact(step, "dataset"), "held_out.jsonl"))[-GATE_QUESTIONS:]
         asked = [messages(row, None) for row in rows]
         verdict = judge(
             [
@@ -232,7 +232,7 @@ class FinetuneSteps:
             target.app,
             target.environment,
             version,
-            {"gate": verdict.outcome, "gate.champion": str(step.data["champion"]), **verdict.figures},
+            {"gate": verdict.outcome, "gate.champion": _fact(step, "champion"), **verdict.figures},
         )
         data = _figures(verdict)
         if verdict.outcome != "pass":
@@ -257,13 +257,23 @@ class FinetuneSteps:
     def _champion(self, step: ActionStep) -> CallConfiguration:
         """The configuration of the champion, which must still be the one of the beginning."""
         table = self._table(step)
-        began = step.data["champion"]
+        began = _fact(step, "champion")
         if table.champion != began:
             raise _Stop("failed", f"{table.champion} became the champion meanwhile, this began from {began}")
-        return table.versions[table.champion]
+        held = table.versions.get(table.champion)
+        if held is None:
+            raise _Stop("failed", f"the route does not know the configuration of {table.champion}")
+        return held
 
     def _go_on(self, step: ActionStep, phase: str, reason: str, data: Mapping[str, Scalar] | None = None) -> ActionStep:
         return next_step(step, "started", phase, reason, actor=ACTOR, data=data)
+
+
+def _fact(step: ActionStep, name: str) -> str:
+    """What the steps so far say of the action."""
+    if name not in step.data:
+        raise _Stop("failed", f"its steps do not say its {name}")
+    return str(step.data[name])
 
 
 def _what_became(job: Job) -> str:
@@ -282,5 +292,5 @@ def _figures(verdict: Verdict) -> dict[str, Scalar]:
 
 
 def _evidence(step: ActionStep, verdict: Verdict) -> Sequence[str]:
-    trained = [f"trained on {step.data['rows']} rows of dataset {step.data['dataset']}"] if step.kind == "retrain" else []
+    trained = [f"trained on {_fact(step, 'rows')} rows of dataset {_fact(step, 'dataset')}"] if step.kind == "retrain" else []
     return [*trained, f"gate: {verdict.reason}"]

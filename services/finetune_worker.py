@@ -10,11 +10,10 @@ from typing import Final, Protocol
 
 import confluent_kafka as ck
 import kafka.errors
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
-from tenacity.nap import sleep_using_event
 
 from adapters.action_log import ActionLog
 from adapters.kafka import read_all
+from adapters.patience import EXIT_CRASHED, EXIT_FENCED, Readiness, patiently
 from adapters.registry import Registry, RegistryAway, VersionRegistry
 from adapters.routes import read_route
 from adapters.settings import Settings
@@ -33,20 +32,11 @@ from services.finetune_steps import ACTOR, JOB_PHASES, KINDS, FinetuneSteps
 
 log = logging.getLogger(__name__)
 
-EXIT_FENCED: Final = 75
-"""Another fine-tune worker has taken over: the supervisor waits 30 s before it starts this one again."""
-EXIT_CRASHED: Final = 1
 _AWAY: Final = (StoreAway, RegistryAway, ProviderAway)
 _CALLED_OFF: Final = frozenset({"superseded", "rejected", "expired", "failed"})
 _CALL_OFF_MS: Final = 7 * 86_400_000
 """Jobs of an action that ended longer ago are not looked for any more."""
 _POLL_S: Final = 0.25
-
-
-class Readiness(Protocol):
-    """Where the process says whether it is ready: None, or why not."""
-
-    def set_ready(self, reason: str | None) -> None: ...
 
 
 class WorkerLog(Protocol):
@@ -200,23 +190,6 @@ class StoredDatasets:
 
     def file(self, digest: str, name: str) -> bytes:
         return read_file(self._settings, digest, name)
-
-
-def patiently(step: Callable[[], None], stop: threading.Event, readiness: Readiness) -> None:
-    """Run a step, again and again while no broker answers. Raises BrokerAway once told to stop."""
-
-    def waiting(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        readiness.set_ready(f"waiting for Kafka: {error}")
-
-    Retrying(
-        retry=retry_if_exception_type(BrokerAway),
-        wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
-        stop=stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
-        before_sleep=waiting,
-        reraise=True,
-    )(step)
 
 
 @contextlib.contextmanager

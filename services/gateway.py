@@ -25,7 +25,7 @@ from schemas.topics import INTERACTIONS
 from services.gateway_app import Gateway
 from services.gateway_emission import BrokerKnown, Emission
 from services.gateway_lease import DELIVERY_S, Lease
-from services.gateway_routes import RouteFollower, Routes
+from services.gateway_routes import RouteFollower, Routes, read_now
 
 _SHUTDOWN_S: Final = 20
 _SWITCH_S: Final = 0.0005
@@ -33,8 +33,8 @@ _GC_THRESHOLDS: Final = (50_000, 20, 50)
 _IDLE_S: Final = 75
 """Longer than clients keep an idle connection, so that they close it and not the gateway."""
 _THREADS_END_S: Final = 5.0
-_CATCH_UP_S: Final = 5.0
-"""So long a start waits for the routes of the log; without a broker it then serves those that are on disk."""
+_CATCH_UP_S: Final = 3.0
+"""So long a start waits for the routes of the log: those on disk may name a version that has been rolled back since."""
 
 
 @dataclass
@@ -55,8 +55,7 @@ class GatewayProcess:
         ]
 
     async def start(self) -> None:
-        """Start the threads, and wait a while for the log's routes: what is on disk may be the version that was rolled back
-        while no gateway ran here, and that rollback has been verified without this one."""
+        """Start the threads, and wait a little for the present routes; without a broker those on disk have to do."""
         for thread in self._threads:
             thread.start()
         await asyncio.to_thread(self.follower.caught_up.wait, _CATCH_UP_S)
@@ -115,6 +114,7 @@ def build_gateway(
         routes=lambda: routes.reports(),
         spooled=lambda: emission.spooled,
         shed=lambda: emission.shed,
+        refresh=lambda: read_now(settings, routes),
     )
     routes = Routes(folder / "routes.json", lease.holds)
     routes.load()

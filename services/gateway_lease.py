@@ -26,7 +26,9 @@ def boot_time() -> float:
 class Lease:
     """One report at a time, every half second and whenever `wake` is called. The producer is this lease's own.
 
-    The lease counts from the moment before a report was handed over, once its delivery is confirmed.
+    The lease counts from the moment before a report was handed over, once its delivery is confirmed. One that had lapsed counts
+    again only after `refresh`, called after that confirmation, has brought the routes to the end of the log: a rollback that was
+    verified without this gateway is in them, and one that comes later waits for its reports.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Lease:
         routes: Callable[[], list[RouteReport]] = list,
         spooled: Callable[[], int] = lambda: 0,
         shed: Callable[[], int] = lambda: 0,
+        refresh: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = boot_time,
     ) -> None:
         self.instance, self.incarnation = instance, incarnation
@@ -45,6 +48,7 @@ class Lease:
         self.sequence = 0
         self._make_producer, self._producer = make_producer, make_producer()
         self._routes, self._spooled, self._shed, self._clock = routes, spooled, shed, clock
+        self._refresh = refresh
         self._wake, self._stop = threading.Event(), threading.Event()
 
     def holds(self) -> bool:
@@ -90,7 +94,7 @@ class Lease:
             return False
         with contextlib.suppress(ProduceFailed):
             self._producer.flush(DELIVERY_S + 1)
-        if taken.is_set():
+        if taken.is_set() and (self.holds() or self._refresh()):
             self.confirmed = before
         return taken.is_set()
 

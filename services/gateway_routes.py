@@ -11,9 +11,12 @@ from typing import Final, NamedTuple
 
 import confluent_kafka as ck
 import msgspec
+from kafka.errors import KafkaError
 
 from adapters.kafka import hot_consumer, offset_of, to_record
+from adapters.routes import read_routes
 from adapters.settings import Settings
+from adapters.shard_log import BrokerAway
 from core.routing import Arm, choose
 from schemas import codec
 from schemas.codec import InvalidMessage
@@ -44,7 +47,7 @@ class Routes:
 
     def __init__(self, file: Path, candidates_allowed: Callable[[], bool] = lambda: True) -> None:
         self._file, self._allowed = file, candidates_allowed
-        self._lock = threading.Lock()
+        self._lock, self._applying = threading.Lock(), threading.Lock()
         self._tables: dict[Key, RouteTable] = {}
         self._started: dict[Key, Counter[str]] = {}
         self._running: dict[Key, Counter[str]] = {}
@@ -65,17 +68,18 @@ class Routes:
     def apply(self, changes: Mapping[Key, RouteTable | None]) -> bool:
         """Put these tables in force, on disk first: what is reported as applied must survive this process. None takes one away.
 
-        Tables that are in force already, and ones that lack their champion's configuration, change nothing. Whether
-        anything changed.
+        Tables that are in force already, ones of an earlier epoch, and ones that lack their champion's configuration, change
+        nothing. Whether anything changed.
         """
-        new = {key: table for key, table in changes.items() if self._changes(key, table)}
-        if not new:
-            return False
-        after = {key: table for key, table in (self._tables | new).items() if table is not None}
-        _write(self._file, after.values())
-        with self._lock:
-            for key, table in new.items():
-                self._put(key, table)
+        with self._applying:
+            new = {key: table for key, table in changes.items() if self._changes(key, table)}
+            if not new:
+                return False
+            after = {key: table for key, table in (self._tables | new).items() if table is not None}
+            _write(self._file, after.values())
+            with self._lock:
+                for key, table in new.items():
+                    self._put(key, table)
         return True
 
     def __contains__(self, key: Key) -> bool:
@@ -136,7 +140,10 @@ class Routes:
                 "a route table lacks its champion's configuration", extra={"fields": {"app": key[0], "epoch": table.epoch}}
             )
             return False
-        return self._tables.get(key) != table
+        present = self._tables.get(key)
+        if table is not None and present is not None and table.epoch < present.epoch:
+            return False  # the log is being read again
+        return present != table
 
     def _put(self, key: Key, table: RouteTable | None) -> None:
         if table is None:
@@ -146,6 +153,18 @@ class Routes:
             self._started[key] = Counter()
 
 
+def read_now(settings: Settings, routes: Routes) -> bool:
+    """Bring the routes to where the log ends now; False where that cannot be done."""
+    epochs = {(report.app, report.environment): report.epoch for report in routes.reports()}
+    try:
+        tables = read_routes(settings)
+        routes.apply({key: table for key, table in tables.items() if table.epoch > epochs.get(key, 0)})
+    except (BrokerAway, ck.KafkaException, KafkaError, TimeoutError, OSError) as error:
+        _log.warning("the routes cannot be read to their end", extra={"fields": {"error": type(error).__name__}})
+        return False
+    return True
+
+
 class RouteFollower:
     """Reads llm.routes from its beginning and then on, whenever a broker answers; `applied` is called after each change."""
 
@@ -153,7 +172,7 @@ class RouteFollower:
         self._settings, self._routes, self._applied = settings, routes, applied
         self._stop = threading.Event()
         self.caught_up = threading.Event()
-        """Set once what the log held has been put in force."""
+        """Set once the routes are what they were at the end of the log."""
 
     def run(self) -> None:
         """Follow until `stop`. Tables that are read before the end was reached once are put in force together."""
@@ -184,7 +203,13 @@ class RouteFollower:
                 elif error.code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART or not error.retriable():
                     raise ck.KafkaException(error)
             if reached_end and behind:
-                if self._routes.apply(behind):
+                try:
+                    changed = self._routes.apply(behind)
+                except OSError as error:  # it serves on with the tables that it has, and reports those
+                    _log.error("the routes cannot be kept on disk", extra={"fields": {"error": str(error)}})
+                    self._stop.wait(_RETRY_S)
+                    continue
+                if changed:
                     self._applied()
                 behind = {}
             if reached_end:

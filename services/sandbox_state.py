@@ -1,4 +1,7 @@
-"""What the sandbox provider remembers: files, fine-tuning jobs and models in SQLite, so that kill -9 loses nothing of it."""
+"""What the sandbox provider remembers: files and fine-tuning jobs in SQLite, so that kill -9 loses nothing of it.
+
+A job's course follows from its record and the clock: nothing runs in the background, and a restart changes nothing.
+"""
 
 import json
 import sqlite3
@@ -9,44 +12,50 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from core.retrieval import Rows
+from services.sandbox_chat import CHECKPOINT
+from services.sandbox_training import Course, parse_examples
+
 Row = dict[str, Any]
 BASE_MODEL: Final = "sandbox-docs-1"
-MIN_EXAMPLES: Final = 10
+BASE_CREATED: Final = 1_767_225_600
 LIVE: Final = ("validating_files", "queued", "running")
-_PHASES: Final = (("validating_files", 0.15), ("queued", 0.25), ("running", 1.0))
-"""Each with the share of a job's time at which it ends."""
+QUEUED_AT, RUNNING_AT, FAILED_AT, ENDED_AT = 0.15, 0.25, 0.6, 1.0
+"""Shares of a job's time at which its phases begin."""
+METHOD: Final = "supervised"
 
 
-class BadRequest(ValueError):
-    """What the client sent cannot be taken; `param` names the field."""
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+class NotPossible(ValueError):
+    """The state does not allow it."""
 
 
-def parse_examples(content: bytes) -> list[tuple[str, str]]:
-    """(question, answer) of each line of a training file. Raises BadRequest that names the line."""
-    rows = []
-    for number, line in enumerate(content.decode("utf-8-sig", errors="strict").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            messages = json.loads(line)["messages"]
-            asked = [m["content"] for m in messages if m["role"] == "user"]
-            answered = [m["content"] for m in messages if m["role"] == "assistant"]
-            if not asked or not answered or not all(isinstance(text, str) for text in (*asked, *answered)):
-                raise KeyError
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise BadRequest(f"line {number} is no chat example with a user and an assistant message", "training_file") from None
-        rows.append((asked[-1], answered[-1]))
-    if len(rows) < MIN_EXAMPLES:
-        raise BadRequest(f"the file has {len(rows)} examples; at least {MIN_EXAMPLES} are needed", "training_file")
-    return rows
+class Job(msgspec.Struct, kw_only=True):
+    """A job as it was created, and its end where it was cancelled."""
+
+    id: str
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    metadata: dict[str, str]
+    suffix: str | None
+    seed: int
+    hyperparameters: dict[str, int | float]
+    started: float
+    """Seconds since 1970."""
+    seconds: float
+    course: Course
+    failing: bool = False
+    cancelled: float | None = None
+
+    @property
+    def tuned_model(self) -> str:
+        return f"ft:{BASE_MODEL}:bellbuoy:{self.suffix or 'tuned'}:{self.id.removeprefix('ftjob-')[:10]}"
 
 
 class SandboxState:
-    """All of it. `job_seconds` is how long a job takes; `now` gives seconds since 1970."""
+    """All of it. `job_seconds` is how long a job takes; `now` gives seconds since 1970. Safe for threads."""
 
     def __init__(self, path: Path, job_seconds: float, now: Callable[[], float] = time.time) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -56,10 +65,11 @@ class SandboxState:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-            "CREATE TABLE IF NOT EXISTS files(id TEXT PRIMARY KEY, body TEXT, content BLOB, n INTEGER);"
-            "CREATE TABLE IF NOT EXISTS jobs(id TEXT PRIMARY KEY, body TEXT, started REAL, failing INTEGER, n INTEGER);"
-            "CREATE TABLE IF NOT EXISTS events(n INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT, body TEXT);"
+            "CREATE TABLE IF NOT EXISTS file(n INTEGER PRIMARY KEY, id TEXT UNIQUE, body TEXT, content BLOB);"
+            "CREATE TABLE IF NOT EXISTS job(n INTEGER PRIMARY KEY, id TEXT UNIQUE, body BLOB);"
         )
+        rows = self._db.execute("SELECT body FROM job ORDER BY n").fetchall()
+        self._jobs = {job.id: job for job in (msgspec.json.decode(body, type=Job) for (body,) in rows)}
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -75,173 +85,215 @@ class SandboxState:
             "status": "processed",
         }
         with self._lock:
-            self._db.execute("INSERT INTO files VALUES(?, ?, ?, ?)", (file["id"], json.dumps(file), content, time.time_ns()))
+            self._db.execute("INSERT INTO file(id, body, content) VALUES(?, ?, ?)", (file["id"], json.dumps(file), content))
         return file
 
     def files(self) -> list[Row]:
         """All files, the newest first."""
         with self._lock:
-            return [json.loads(body) for (body,) in self._db.execute("SELECT body FROM files ORDER BY n DESC")]
+            found = self._db.execute("SELECT body FROM file WHERE body IS NOT NULL ORDER BY n DESC").fetchall()
+        return [json.loads(body) for (body,) in found]
 
     def file(self, id_: str) -> Row | None:
         with self._lock:
-            found = self._db.execute("SELECT body FROM files WHERE id = ?", (id_,)).fetchone()
+            found = self._db.execute("SELECT body FROM file WHERE id = ? AND body IS NOT NULL", (id_,)).fetchone()
         return json.loads(found[0]) if found else None
 
     def content(self, id_: str) -> bytes | None:
+        """A file's bytes; those of a deleted one too while a model was trained on it."""
         with self._lock:
-            found = self._db.execute("SELECT content FROM files WHERE id = ?", (id_,)).fetchone()
+            found = self._db.execute("SELECT content FROM file WHERE id = ?", (id_,)).fetchone()
         return bytes(found[0]) if found else None
 
     def delete_file(self, id_: str) -> bool:
+        """Delete a file; a model that was trained on it stays, as with a real provider."""
         with self._lock:
-            return self._db.execute("DELETE FROM files WHERE id = ?", (id_,)).rowcount > 0
+            if any(job.training_file == id_ for job in self._jobs.values()):
+                return self._db.execute("UPDATE file SET body = NULL WHERE id = ? AND body IS NOT NULL", (id_,)).rowcount > 0
+            return self._db.execute("DELETE FROM file WHERE id = ?", (id_,)).rowcount > 0
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
     def add_job(
-        self, model: str, training_file: str, metadata: Mapping[str, str], suffix: str | None, seed: int, *, failing: bool
+        self,
+        model: str,
+        training_file: str,
+        validation_file: str | None,
+        metadata: Mapping[str, str],
+        *,
+        suffix: str | None,
+        seed: int,
+        hyperparameters: Mapping[str, int | float],
+        course: Course,
+        failing: bool,
     ) -> Row:
-        """Start a job; `failing` is a fault that was asked for."""
-        job: Row = {
-            "id": f"ftjob-{uuid.uuid4().hex[:24]}",
-            "object": "fine_tuning.job",
-            "created_at": int(self._now()),
-            "error": None,
-            "fine_tuned_model": None,
-            "finished_at": None,
-            "hyperparameters": {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0},
-            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}},
-            "metadata": dict(metadata),
-            "model": model,
-            "organization_id": "org-bellbuoy-sandbox",
-            "result_files": [],
-            "seed": seed,
-            "status": "validating_files",
-            "trained_tokens": None,
-            "training_file": training_file,
-            "validation_file": None,
-            "estimated_finish": None,
-            "integrations": [],
-            "user_provided_suffix": suffix,
-        }
+        """Start a job; `course` is what becomes of it, `failing` a fault that was asked for."""
+        job = Job(
+            id=f"ftjob-{uuid.uuid4().hex[:24]}",
+            model=model,
+            training_file=training_file,
+            validation_file=validation_file,
+            metadata=dict(metadata),
+            suffix=suffix,
+            seed=seed,
+            hyperparameters=dict(hyperparameters),
+            started=self._now(),
+            seconds=self._job_seconds,
+            course=course,
+            failing=failing,
+        )
         with self._lock:
-            self._db.execute(
-                "INSERT INTO jobs VALUES(?, ?, ?, ?, ?)",
-                (job["id"], json.dumps(job), self._now(), int(failing), time.time_ns()),
-            )
-            self._event(job["id"], "Created fine-tuning job")
-        return job
+            self._db.execute("INSERT INTO job(id, body) VALUES(?, ?)", (job.id, msgspec.json.encode(job)))
+            self._jobs[job.id] = job
+        return self._told(job)
 
-    def jobs(self) -> list[Row]:
-        """All jobs, the newest first, as they stand now."""
+    def jobs(self, metadata: Mapping[str, str] | None = None) -> list[Row]:
+        """The jobs that have these metadata, the newest first, as they stand now."""
+        wanted = (metadata or {}).items()
         with self._lock:
-            for id_, body, started, failing in self._db.execute("SELECT id, body, started, failing FROM jobs").fetchall():
-                self._advance(id_, json.loads(body), started, bool(failing))
-            return [json.loads(body) for (body,) in self._db.execute("SELECT body FROM jobs ORDER BY n DESC")]
+            found = [job for job in self._jobs.values() if wanted <= job.metadata.items()]
+        return [self._told(job) for job in reversed(found)]
 
     def job(self, id_: str) -> Row | None:
         """One job as it stands now."""
-        return next((job for job in self.jobs() if job["id"] == id_), None)
+        job = self._jobs.get(id_)
+        return self._told(job) if job is not None else None
 
     def cancel(self, id_: str) -> Row | None:
-        """Cancel a job that still runs. Raises BadRequest for one that has ended."""
-        job = self.job(id_)
-        if job is None:
-            return None
-        if job["status"] not in LIVE:
-            raise BadRequest(f"the job is {job['status']} and cannot be cancelled")
-        job |= {"status": "cancelled", "finished_at": int(self._now())}
+        """Cancel a job that still runs; None where there is none of this id. Raises NotPossible for one that has ended."""
         with self._lock:
-            self._save(job)
-            self._event(id_, "Fine-tuning job cancelled")
-        return job
+            job = self._jobs.get(id_)
+            if job is None:
+                return None
+            status = self._status(job)
+            if status not in LIVE:
+                raise NotPossible(f"the job is {status} and cannot be cancelled")
+            job.cancelled = self._now()
+            self._db.execute("UPDATE job SET body = ? WHERE id = ?", (msgspec.json.encode(job), id_))
+        return self._told(job)
 
     def events(self, id_: str) -> list[Row]:
-        """A job's events, the newest first."""
-        self.jobs()
-        with self._lock:
-            return [json.loads(b) for (b,) in self._db.execute("SELECT body FROM events WHERE job = ? ORDER BY n DESC", (id_,))]
+        """A job's events up to now, the newest first."""
+        job = self._jobs[id_]
+        examples, curve = job.course.examples, job.course.curve
+        told: list[tuple[float, str, str, Row | None]] = [(0.0, "info", f"Job created, with the file {job.training_file}", None)]
+        if job.course.problem is not None:
+            told.append((QUEUED_AT, "error", job.course.problem, None))
+        else:
+            told.append((QUEUED_AT, "info", f"The file is valid: {examples} examples; the job is queued", None))
+            told.append((RUNNING_AT, "info", "Training began", None))
+            for number, point in enumerate(curve, 1):
+                at = RUNNING_AT + (ENDED_AT - RUNNING_AT) * number / len(curve)
+                told.append((at, "info", f"Step {point['step']:.0f}/{examples}: loss {point['train_loss']:.4f}", dict(point)))
+            if job.failing:
+                told = [event for event in told if event[0] < FAILED_AT]
+                told.append((FAILED_AT, "error", "The sandbox was asked to let this job fail", None))
+            else:
+                told.append((ENDED_AT, "info", f"The fine-tuned model {job.tuned_model} was created", None))
+        passed = self._passed(job)
+        rows = [self._event(job, n, *event) for n, event in enumerate(told) if event[0] <= passed]
+        if job.cancelled is not None:
+            rows.append(self._event(job, len(told), passed, "info", "The job was cancelled", None))
+        return rows[::-1]
 
     def checkpoints(self, id_: str) -> list[Row]:
-        """The checkpoint of a job that succeeded."""
-        job = self.job(id_)
-        if job is None or job["status"] != "succeeded":
+        """The checkpoints of a job that succeeded, the last first: models trained on the first `step_number` examples."""
+        job = self._jobs[id_]
+        if self._status(job) != "succeeded":
             return []
         return [
             {
-                "id": f"ftckpt_{id_.removeprefix('ftjob-')}",
+                "id": f"ftckpt_{id_.removeprefix('ftjob-')}{number}",
                 "object": "fine_tuning.job.checkpoint",
-                "created_at": job["finished_at"],
-                "fine_tuned_model_checkpoint": f"{job['fine_tuned_model']}:ckpt-step-1",
+                "created_at": int(job.started + job.seconds),
+                "fine_tuned_model_checkpoint": f"{job.tuned_model}{CHECKPOINT}{point['step']:.0f}",
                 "fine_tuning_job_id": id_,
-                "metrics": {"step": 1.0, "train_loss": 0.0, "train_mean_token_accuracy": 1.0},
-                "step_number": 1,
+                "metrics": point,
+                "step_number": int(point["step"]),
             }
+            for number, point in reversed(list(enumerate(job.course.curve, 1)))
         ]
 
-    def trained(self, model: str) -> list[tuple[str, str]] | None:
-        """The rows that a fine-tuned model was trained on; None for a model that there is not."""
-        for job in self.jobs():
-            if job["fine_tuned_model"] == model:
-                content = self.content(job["training_file"])
-                return parse_examples(content) if content is not None else None
-        return None
+    # --- models ---------------------------------------------------------------------------------------------------
 
     def models(self) -> list[tuple[str, int]]:
         """(name, created) of all models, fine-tuned ones included."""
-        tuned = [(j["fine_tuned_model"], j["finished_at"]) for j in self.jobs() if j["fine_tuned_model"]]
-        return [(BASE_MODEL, 1_767_225_600), *tuned]
+        with self._lock:
+            tuned = [job for job in self._jobs.values() if self._status(job) == "succeeded"]
+        return [(BASE_MODEL, BASE_CREATED), *((job.tuned_model, int(job.started + job.seconds)) for job in tuned)]
+
+    def trained_on(self, model: str) -> tuple[str, Rows] | None:
+        """The model that a fine-tuned one was trained on top of, and its rows; None for one that there is not."""
+        with self._lock:
+            made = [job for job in self._jobs.values() if job.tuned_model == model and self._status(job) == "succeeded"]
+        content = self.content(made[0].training_file) if made else None
+        return (made[0].model, parse_examples(content)) if content is not None else None
 
     def close(self) -> None:
         self._db.close()
 
-    def _advance(self, id_: str, job: Row, started: float, failing: bool) -> None:
-        """Bring a job to where the clock says that it is."""
-        if job["status"] not in LIVE:
-            return
-        passed = (self._now() - started) / max(self._job_seconds, 1e-9)
-        if passed < 1.0:
-            status = next(name for name, end in _PHASES if passed < end)
-            if status != job["status"]:
-                self._save(job | {"status": status})
-                self._event(id_, f"The job is {status}")
-            return
-        content = self._db.execute("SELECT content FROM files WHERE id = ?", (job["training_file"],)).fetchone()
-        job["finished_at"] = int(self._now())
-        try:
-            rows = parse_examples(bytes(content[0]) if content else b"")
-        except (BadRequest, UnicodeDecodeError) as error:
-            self._fail(job, "invalid_training_file", str(error))
-            return
-        if failing:
-            self._fail(job, "server_error", "the sandbox was asked to let this job fail")
-            return
-        suffix = job["user_provided_suffix"] or "tuned"
-        job |= {
-            "status": "succeeded",
-            "fine_tuned_model": f"ft:{BASE_MODEL}:bellbuoy:{suffix}:{id_.removeprefix('ftjob-')[:10]}",
-            "trained_tokens": sum(len(q.split()) + len(a.split()) for q, a in rows),
+    def _passed(self, job: Job) -> float:
+        """The share of a job's time that it has had."""
+        until = job.cancelled if job.cancelled is not None else self._now()
+        return (until - job.started) / max(job.seconds, 1e-9)
+
+    def _status(self, job: Job) -> str:
+        passed = self._passed(job)
+        if job.cancelled is not None:
+            return "cancelled"
+        if passed < QUEUED_AT:
+            return "validating_files"
+        if job.course.problem is not None or (job.failing and passed >= FAILED_AT):
+            return "failed"
+        return "queued" if passed < RUNNING_AT else "running" if passed < ENDED_AT else "succeeded"
+
+    def _told(self, job: Job) -> Row:
+        """A job in the wire format, as it stands now."""
+        status = self._status(job)
+        error = None
+        ended: float | None = None
+        if status == "succeeded":
+            ended = job.started + job.seconds
+        elif status == "cancelled":
+            ended = job.cancelled
+        elif status == "failed":
+            bad = job.course.problem is not None
+            ended = job.started + job.seconds * (QUEUED_AT if bad else FAILED_AT)
+            error = {
+                "code": "invalid_training_file" if bad else "server_error",
+                "message": job.course.problem or "the sandbox was asked to let this job fail",
+                "param": "training_file" if bad else None,
+            }
+        return {
+            "id": job.id,
+            "object": "fine_tuning.job",
+            "created_at": int(job.started),
+            "error": error,
+            "fine_tuned_model": job.tuned_model if status == "succeeded" else None,
+            "finished_at": int(ended) if ended is not None else None,
+            "hyperparameters": job.hyperparameters,
+            "method": {"type": METHOD, METHOD: {"hyperparameters": job.hyperparameters}},
+            "metadata": job.metadata,
+            "model": job.model,
+            "organization_id": "org-bellbuoy-sandbox",
+            "result_files": [],
+            "seed": job.seed,
+            "status": status,
+            "trained_tokens": job.course.tokens if status == "succeeded" else None,
+            "training_file": job.training_file,
+            "validation_file": job.validation_file,
+            "estimated_finish": int(job.started + job.seconds) if status == "running" else None,
+            "integrations": [],
+            "user_provided_suffix": job.suffix,
         }
-        self._save(job)
-        self._event(id_, f"Step 1/1: {len(rows)} examples", kind="metrics", data={"step": 1, "train_loss": 0.0})
-        self._event(id_, f"New fine-tuned model created: {job['fine_tuned_model']}")
 
-    def _fail(self, job: Row, code: str, message: str) -> None:
-        self._save(job | {"status": "failed", "error": {"code": code, "message": message, "param": "training_file"}})
-        self._event(job["id"], message, level="error")
-
-    def _save(self, job: Row) -> None:
-        self._db.execute("UPDATE jobs SET body = ? WHERE id = ?", (json.dumps(job), job["id"]))
-
-    def _event(self, job: str, message: str, *, level: str = "info", kind: str = "message", data: Any = None) -> None:
-        event = {
-            "id": f"ftevent-{uuid.uuid4().hex[:24]}",
+    def _event(self, job: Job, number: int, at: float, level: str, message: str, data: Row | None) -> Row:
+        return {
+            "id": f"ftevent-{job.id.removeprefix('ftjob-')}{number:02}",
             "object": "fine_tuning.job.event",
-            "created_at": int(self._now()),
+            "created_at": int(job.started + at * job.seconds),
             "level": level,
             "message": message,
-            "type": kind,
+            "type": "message" if data is None else "metrics",
             "data": data or {},
         }
-        self._db.execute("INSERT INTO events(job, body) VALUES(?, ?)", (job, json.dumps(event)))

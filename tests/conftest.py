@@ -28,6 +28,14 @@ def connected(data_dir: Path, broker: Broker) -> Settings:
     return broker_settings(data_dir, KAFKA_BOOTSTRAP_SERVERS=broker.address)
 
 
+LONGEST = ("test_story.py", "test_finetune_worker.py", "test_processor.py", "test_controller.py", "test_loop_verified.py")
+"""Files whose tests take minutes: they begin first, so that files run side by side end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings that lead to a running broker with the registry's topics; one broker for the whole run."""

@@ -6,7 +6,7 @@ import typer
 
 from adapters.settings import Settings
 from bellbuoy.cli.printing import as_json, console, fail, harmless, place, print_json, safe, when
-from bellbuoy.control import Entry, NotFound, action_histories, actor, alert_histories, find, new_id, send
+from bellbuoy.control import Entry, NotFound, action_histories, actor, alert_histories, find, new_id, send, standing
 from bellbuoy.reach import need_kafka
 from schemas.messages import ActionStep, AlertTransition, Command
 
@@ -56,8 +56,8 @@ def show(action: ActionId, json: AsJson = False) -> None:
         return
     out = console()
     first = history[0].message
-    out.print(f"[bold]{first.kind}[/] of {safe(describe_target(first))}: [bold]{history[-1].message.state}[/]")
-    out.print(f"id {first.id}, because of alert {first.incident}; times are UTC")
+    out.print(f"[bold]{first.kind}[/] of {safe(describe_target(first))}: [bold]{standing(history).state}[/]")
+    out.print(f"id {safe(first.id)}, because of alert {safe(first.incident)}; times are UTC")
     for line in story(history, alerts):
         out.print(line)
 
@@ -76,13 +76,13 @@ def reject(action: ActionId, reason: Why = "", json: AsJson = False) -> None:
 
 def _say(kind: Literal["approve", "reject"], action: str, reason: str, *, json: bool) -> None:
     settings = _reached()
-    step = _find(settings, action)[-1].message
+    step = standing(_find(settings, action))
     command = answer(kind, step, id_=new_id(), who=actor(), reason=reason)
     send(settings, command, [step.shard])
     if json:
         print_json(as_json(command))
     else:
-        typer.echo(f"{kind} {step.id} is on the log; it counts when the next window closes (about 5 s)")
+        typer.echo(f"{kind} {harmless(step.id)} is on the log; it counts when the next window closes (about 5 s)")
 
 
 def answer(kind: Literal["approve", "reject"], step: ActionStep, *, id_: str, who: str, reason: str) -> Command:
@@ -101,9 +101,9 @@ def answer(kind: Literal["approve", "reject"], step: ActionStep, *, id_: str, wh
 
 def listed(history: list[Entry[ActionStep]]) -> str:
     """Two lines of `actions list`: state, time and the whole id; then what is asked for."""
-    step = history[-1].message
+    step = standing(history)
     what = f"{step.kind} {describe_target(step)} (mode {step.mode})"
-    return f"{step.state:<12}  {when(history[0].time)}  {step.id}\n{'':<12}  {harmless(what)}"
+    return f"{step.state:<12}  {when(history[0].time)}  {harmless(step.id)}\n{'':<12}  {harmless(what)}"
 
 
 def describe_target(step: ActionStep) -> str:
@@ -132,7 +132,7 @@ def story(history: list[Entry[ActionStep]], alerts: list[Entry[AlertTransition]]
 
 
 def _json(history: list[Entry[ActionStep]]) -> dict[str, Any]:
-    last = history[-1].message
+    last = standing(history)
     return as_json(last) | {
         "asked_at": history[0].time,
         "steps": [as_json(entry.message) | {"append_time": entry.time} for entry in history],

@@ -48,15 +48,15 @@ def command(
         done = roll_back_now(settings, app, environment, to, who, reason, registry(settings), dry_run=dry_run)
     except (Refused, UnknownVersion, RegistryAway) as error:
         raise fail(harmless(str(error))) from None
+    if not json:
+        typer.echo(harmless(told(done, dry_run=dry_run)))
     waited = wait_verified(settings, done.table, done.bad, done.champion_since) if wait and not dry_run else None
     if json:
         print_json(outcome(done, waited, dry_run=dry_run))
-    else:
-        typer.echo(harmless(told(done, dry_run=dry_run)))
-        if waited is not None and waited.verdict.outcome == "verified":
-            typer.echo(harmless(f"verified after {waited.seconds:.1f} s: {waited.verdict.reason}"))
-            if waited.verdict.running:
-                typer.echo(f"{waited.verdict.running} answers that began before are still under way")
+    elif waited is not None and waited.verdict.outcome == "verified":
+        typer.echo(harmless(f"verified after {waited.seconds:.1f} s: {waited.verdict.reason}"))
+        if waited.verdict.running:
+            typer.echo(f"{waited.verdict.running} answers that began before are still under way")
     if waited is not None and waited.verdict.outcome != "verified":
         raise fail(harmless(f"NOT verified: {waited.verdict.reason}"))
 

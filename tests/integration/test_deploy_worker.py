@@ -9,21 +9,24 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from adapters.action_log import step_record
+from adapters.action_log import step_of, step_record
+from adapters.follow import Follower
 from adapters.gateways import mark_dead
 from adapters.kafka import control_producer, read_all
-from adapters.routes import read_route, route_log
+from adapters.routes import read_route, route_log, route_record
 from adapters.settings import Settings
-from bellbuoy.control import action_histories, shard_for
+from bellbuoy.control import shard_for
 from bellbuoy.routing import release_hold, release_now, roll_back_now, wait_verified
 from core.actions import next_step
+from core.routing import with_champion
 from schemas.codec import read
 from schemas.messages import ActionKind, ActionStep, ActionTarget, Command, Precondition, RouteTable, Scalar
-from schemas.topics import COMMANDS
+from schemas.topics import ACTIONS, COMMANDS
 from services.deploy_worker import EXIT_FENCED, build_deploy_worker
 from tests.conftest import ROOT
 from tests.gateway_fleet import GatewayFleet
@@ -101,7 +104,7 @@ def say(settings: Settings, *steps: ActionStep) -> None:
         producer.flush(timeout=10)
 
 
-def asked(
+def request(
     settings: Settings,
     app: str,
     kind: ActionKind,
@@ -112,8 +115,8 @@ def asked(
     ttl_s: int = 300,
     **data: Scalar,
 ) -> ActionStep:
-    """An action as the controller asks for it, written to the log."""
-    step = ActionStep(
+    """An action as the controller asks for it."""
+    return ActionStep(
         id=f"{kind}-{uuid.uuid4().hex}",
         shard=shard_for(settings, app, ENVIRONMENT),
         sequence=1,
@@ -129,12 +132,19 @@ def asked(
         precondition=Precondition(route_epoch=route_epoch),
         data=data,
     )
+
+
+def asked(settings: Settings, app: str, kind: ActionKind, version: str, to_version: str | None = None, **more: Any) -> ActionStep:
+    """The same, written to the log."""
+    step = request(settings, app, kind, version, to_version, **more)
     say(settings, step)
     return step
 
 
 def steps(settings: Settings, action: ActionStep) -> list[ActionStep]:
-    return [entry.message for entry in action_histories(settings).get(action.id, [])]
+    with Follower(settings, [ACTIONS]) as follower:
+        found = [step_of(record) for _, record in follower.read_to_end()]
+    return [step for step in found if step is not None and step.id == action.id]
 
 
 def phases(settings: Settings, action: ActionStep) -> list[str]:
@@ -159,7 +169,7 @@ def epochs(settings: Settings, app: str) -> list[tuple[int, str, str | None, int
     return [(t.epoch, t.champion, t.candidate, t.weight) for t, _ in route_log(settings) if t.app == app]
 
 
-def answer(settings: Settings, step: ActionStep, phase: str, **data: Scalar) -> None:
+def answer(settings: Settings, step: ActionStep, phase: str, /, **data: Scalar) -> None:
     """The controller's next word about a canary."""
     say(settings, next_step(step, "started", phase, f"the figures say {phase}", actor="controller", data=data))
 
@@ -230,6 +240,19 @@ def test_an_action_that_is_stale_or_not_true_any_more_is_superseded(broker: Sett
     assert len(epochs(broker, app)) == 2
 
 
+@pytest.mark.parametrize("shard", [-1, 1 << 40])
+def test_a_step_that_names_a_shard_which_is_none_stops_nobody(broker: Settings, app: str, shard: int) -> None:
+    released(broker, app, "v1", "v2")
+    stranger = msgspec.structs.replace(request(broker, app, "rollback", "v2", "v1"), shard=shard)
+    with closing(control_producer(broker, None, linger_ms=0)) as producer:
+        out = step_record(stranger, "controller")
+        producer.send(out.topic, value=out.value, key=out.key, headers=list(out.headers), partition=0)
+        producer.flush(timeout=10)
+    with GatewayFleet(broker, ["g1"]), worker(broker):
+        action = asked(broker, app, "rollback", "v2", "v1")
+        arrives(broker, action, "succeeded/verified", timeout=20)
+
+
 @pytest.mark.parametrize("after", ["requested", "started/routed", "unverified/unverified"])
 def test_a_worker_killed_at_any_step_leaves_nothing_undone_and_does_nothing_twice(
     broker: Settings, app: str, tmp_path: Path, after: str
@@ -253,6 +276,23 @@ def test_a_worker_killed_at_any_step_leaves_nothing_undone_and_does_nothing_twic
             arrives(broker, action, "succeeded/verified")
     assert len(epochs(broker, app)) == 3
     assert phases(broker, action).count("started/routed") == 1
+
+
+def test_a_transaction_that_a_killed_worker_left_open_is_undone_by_the_next_one(broker: Settings, app: str) -> None:
+    before = released(broker, app, "v1", "v2")
+    action = asked(broker, app, "rollback", "v2", "v1")
+    lost = with_champion(before, "v1", action=action.id, actor="deploy worker", reason="never committed", bad=["v2"])
+    step = next_step(action, "started", "routed", "never committed", actor="deploy worker", data={"epoch": 3})
+    killed = control_producer(broker, f"routes-{app}/{ENVIRONMENT}", linger_ms=0)
+    killed.init_transactions()
+    killed.begin_transaction()
+    for out in (route_record(lost), step_record(step, "deploy")):
+        killed.send(out.topic, value=out.value, key=out.key, headers=list(out.headers), partition=out.partition)
+    killed.flush(timeout=10)
+    with GatewayFleet(broker, ["g1"]), worker(broker):
+        arrives(broker, action, "succeeded/verified")
+    assert [s.reason for s in steps(broker, action) if s.state == "started"] == ["epoch 3: v1 answers in place of v2"]
+    killed.close(timeout=1)
 
 
 def test_two_workers_at_once_do_it_once(broker: Settings, app: str, tmp_path: Path) -> None:
@@ -286,7 +326,7 @@ def test_a_persons_rollback_goes_at_once_and_stands_against_the_workers(broker: 
         answer(broker, step, "promote")
         verdict = wait_verified(broker, done.table, done.bad, done.champion_since).verdict
         late = asked(broker, app, "rollback", "v1", "v2")
-        arrives(broker, canary, "failed/aborted")
+        until(lambda: "failed/aborted" in phases(broker, canary), "the canary has ended")
         arrives(broker, late, "superseded/refused")
     table = present(broker, app)
     assert (verdict.outcome, done.bad) == ("verified", ["v2", "v3"])

@@ -1,4 +1,4 @@
-"""The fine-tune worker as a process: Kafka, the store, MLflow's own SQLite, a provider over HTTP; killed at every recorded step."""
+"""The fine-tune worker as a process: Kafka, the store, MLflow's own SQLite, the sandbox provider; killed at every recorded step."""
 
 import contextlib
 import signal
@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.action_log import step_record
 from adapters.clickhouse import Client, connect, migrate
+from adapters.corpus import PHRASINGS, PYARROW, help_desk
 from adapters.kafka import control_producer, read_all
+from adapters.patience import EXIT_FENCED
 from adapters.registry import Registry
 from adapters.routes import RouteWriter
 from adapters.settings import Settings
+from adapters.tuning import ACTION
+from core.retrieval import UNKNOWN
 from core.routing import first_table
 from schemas.codec import read
 from schemas.messages import (
@@ -33,14 +38,15 @@ from schemas.messages import (
 )
 from schemas.topics import ACTIONS, EMBEDDED_SHARDS
 from services import sink_rows
-from services.finetune_worker import EXIT_FENCED
+from services.sandbox_state import BASE_MODEL
 from tests.conftest import ROOT
 from tests.fixtures_store import StoreProcess
-from tests.provider_server import ProviderServer
+from tests.provider import SandboxProcess
 
 pytestmark = pytest.mark.integration
 NOW = int(time.time()) * 1000
-BASE = CallConfiguration(model="base", system_prompt="Be brief.")
+BASE = CallConfiguration(model=BASE_MODEL, system_prompt="You are the help desk.")
+ITEMS = help_desk().items[PYARROW][:25]
 CODE = "import sys; from adapters.settings import Settings; from services.finetune_worker import main; sys.exit(main(Settings()))"
 
 
@@ -50,7 +56,7 @@ class Worker:
 
     settings: Settings
     app: str
-    provider: ProviderServer
+    provider: SandboxProcess
     client: Client
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
@@ -80,6 +86,14 @@ class Worker:
             time.sleep(0.1)
         raise AssertionError((self.settings.data_dir / "worker.log").read_text()[-3_000:])
 
+    def survivors(self, action: str) -> set[str]:
+        """Jobs of the action that the provider made and did not cancel, by its own log."""
+        made, cancelled = (
+            {entry["id"] for entry in self.provider.log(what) if entry["metadata"] == {ACTION: action}}
+            for what in ("job created", "job cancelled")
+        )
+        return made - cancelled
+
     def ask(self, **values: object) -> str:
         step = ActionStep(
             id=uuid.uuid4().hex,
@@ -107,13 +121,17 @@ class Worker:
 def worker(broker: Settings, store: StoreProcess, tmp_path: Path) -> Iterator[Worker]:
     """A worker's surroundings: an app with a route, feedback in a database of its own, and the provider."""
     database, app = f"test_{uuid.uuid4().hex}", f"desk {uuid.uuid4().hex[:8]}"
-    with ProviderServer() as provider, contextlib.closing(connect(store.settings, database=database)) as client:
+    with (
+        SandboxProcess(tmp_path / "sandbox") as provider,
+        contextlib.closing(connect(store.settings, database=database)) as client,
+    ):
         migrate(client)
         settings = Settings(
             data_dir=tmp_path,
             KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap_servers(),
             clickhouse_dsn=f"http://default:{store.key}@127.0.0.1:{store.port}/{database}",
             upstream_url=provider.url,
+            upstream_api_key=provider.key,  # type: ignore[arg-type]  # read as a secret
             consumer_group_prefix=f"test-{uuid.uuid4().hex[:8]}",
             MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db",
         )
@@ -129,11 +147,11 @@ def worker(broker: Settings, store: StoreProcess, tmp_path: Path) -> Iterator[Wo
 
 
 def put_feedback(worker: Worker, count: int = 300) -> None:
-    """Questions on five subjects in many phrasings: most corrected, some rated, some of no use."""
+    """Questions on things that the base model does not know, in many phrasings: most corrected, some rated, refused ones."""
     interactions, acts = [], []
     for number in range(count):
-        subject = number // 6
-        question = f"{('where', 'show', 'find', 'need', 'lost', 'open')[number % 6]} part{subject} of machine{subject % 11}"
+        item = ITEMS[number % len(ITEMS)]
+        question = item.question(PHRASINGS[number // len(ITEMS)])
         refused = number % 30 == 29
         interactions.append(
             ScoredInteraction(
@@ -145,16 +163,15 @@ def put_feedback(worker: Worker, count: int = 300) -> None:
                 version="v1",
                 environment="demo",
                 prompt=question,
-                response="I do not know that one.",
+                response=UNKNOWN,
                 messages=[
-                    ChatMessage(role="system", content="Be brief."),
+                    ChatMessage(role="system", content="You are the help desk."),
                     ChatMessage(role="user", content=question),
-                    ChatMessage(role="assistant", content="I do not know that one."),
+                    ChatMessage(role="assistant", content=UNKNOWN),
                 ],
                 scores={"refusal": Score(scorer="refusal@1", value=FIXED_ONE if refused else 0)},
             )
         )
-        correction = f"Part {subject} hangs in rack {subject * 7} beside door {subject * 3} of the hall."
         acts.append(
             ScoredFeedback(
                 coordinates=Coordinates(topic="llm.feedback", topic_id="f", partition=0, offset=number),
@@ -167,7 +184,7 @@ def put_feedback(worker: Worker, count: int = 300) -> None:
                 app=worker.app,
                 environment="demo",
                 version="v1",
-                correction=None if refused else correction,
+                correction=None if refused else item.answer,
                 actor=f"u{number % 100}",
                 scores={"thumbs.down": Score(scorer="thumbs@1", value=0)} if refused else {},
             )
@@ -184,10 +201,8 @@ def test_a_retrain_ends_with_a_better_candidate_and_all_of_its_lineage(worker: W
     assert (last.state, last.phase, last.data.get("version")) == ("succeeded", "candidate", "v2"), last.reason
     assert float(last.data["low"]) > 0
     version = Registry(worker.settings).versions(worker.app, "demo")[-1]
-    assert (version.configuration, version.facts["job"]) == (
-        CallConfiguration(model="ft:job-1", system_prompt="Be brief."),
-        "job-1",
-    )
+    assert version.facts["job"] == last.data["job"]
+    assert version.configuration == msgspec.structs.replace(BASE, model=str(last.data["model"]))
     dataset = worker.settings.data_dir / "datasets" / str(last.data["dataset"])
     assert {path.name: path.stat().st_mode & 0o777 for path in dataset.iterdir()} == dict.fromkeys(
         ("training.jsonl", "held_out.jsonl", "manifest.json"), 384
@@ -197,7 +212,7 @@ def test_a_retrain_ends_with_a_better_candidate_and_all_of_its_lineage(worker: W
 
 def test_a_worker_that_is_killed_at_every_recorded_step_makes_one_candidate_of_one_job(worker: Worker) -> None:
     put_feedback(worker)
-    worker.provider.lose = 1
+    worker.provider.fault(path="jobs", kind="lost_answer")
     action = worker.ask()
     seen, killed_at = 1, []
     while True:
@@ -210,8 +225,8 @@ def test_a_worker_that_is_killed_at_every_recorded_step_makes_one_candidate_of_o
         if steps[-1].state != "started":
             break
     assert (steps[-1].state, steps[-1].phase) == ("succeeded", "candidate"), steps[-1].reason
-    assert {"dataset", "submitting", "submitted", "candidate"} <= set(killed_at)
-    assert len(worker.provider.survivors()) == 1
+    assert len(set(killed_at)) >= 3
+    assert len(worker.survivors(action)) == 1
     assert [version.name for version in Registry(worker.settings).versions(worker.app, "demo")] == ["v1", "v2"]
     assert [step.state for step in worker.steps(action)].count("succeeded") == 1
 
@@ -226,8 +241,7 @@ def test_of_two_workers_one_ends_fenced_and_one_job_survives(worker: Worker) -> 
     while first.poll() is None and second.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert sorted(str(code) for code in (first.poll(), second.poll())) == [str(EXIT_FENCED), "None"]
-    of_action = [job for job in worker.provider.jobs.values() if job["metadata"]["bellbuoy_action"] == action]
-    assert len([job for job in of_action if job["status"] != "cancelled"]) == 1
+    assert len(worker.survivors(action)) == 1
 
 
 def test_while_the_store_does_not_answer_the_action_waits_and_says_so(worker: Worker) -> None:

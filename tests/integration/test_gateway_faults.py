@@ -1,5 +1,6 @@
 """The gateway while the broker is away, after kill -9, and when it was stopped for longer than its lease."""
 
+import contextlib
 import signal
 import stat
 import time
@@ -8,13 +9,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 
 from adapters.kafka import ensure_topics
 from adapters.process import pick_port
 from adapters.routes import RouteWriter
 from adapters.settings import Settings
-from core.routing import with_candidate, with_champion
+from core.routing import with_candidate, with_champion, without_candidate
 from schemas.messages import CallConfiguration, GatewayReport, Interaction
 from tests.conftest import StartBroker, broker_settings, connected
 from tests.integration.gateway_process import Provider, Running, arrived, gateway, release, reports, until
@@ -127,25 +130,45 @@ def test_a_start_without_a_broker_serves_the_champions_that_are_on_disk(
         until(lambda: one.ask("known").headers["x-bellbuoy-version"] == "new")
 
 
-def test_a_start_serves_no_version_that_was_replaced_while_no_gateway_ran(
+def test_a_start_serves_nothing_from_disk_that_the_log_has_replaced(broker: Settings, tmp_path: Path) -> None:
+    settings = broker.model_copy(update={"instance": "came-back"})
+    with Provider().running() as provider:
+        release(settings, "replaced", "bad")
+        with gateway(settings, provider.url, tmp_path / "log") as one:
+            one.wait()
+            until(lambda: one.ask("replaced").headers.get("x-bellbuoy-version") == "bad")
+            one.kill()
+        with RouteWriter(settings, "replaced", "production") as writer:
+            good = CallConfiguration(model="model-of-good")
+            writer.change(lambda now: with_champion(now, "good", good, actor="test", reason="a rollback", bad=["bad"]))  # type: ignore[arg-type]  # the table is there
+        before = len(provider.requests)
+        with gateway(settings, provider.url, tmp_path / "log") as one:
+
+            def answer() -> object:
+                with contextlib.suppress(openai.APIConnectionError):
+                    return one.ask("replaced")
+                return None
+
+            until(answer)
+            for _ in range(50):
+                one.ask("replaced")
+        assert set(provider.models()[before:]) == {"model-of-good"}
+
+
+def test_routes_that_the_disk_does_not_take_stop_no_request_and_are_applied_later(
     broker: Settings, provider: Provider, tmp_path: Path
 ) -> None:
-    settings = broker.model_copy(update={"data_dir": tmp_path / "bellbuoy", "instance": "restarted"})
-    release(settings, "replaced", "bad")
+    settings = broker.model_copy(update={"instance": "full-disk"})
+    release(settings, "first-app", "good")
     with gateway(settings, provider.url, tmp_path / "log") as one:
         one.wait()
-        until(lambda: one.ask("replaced").headers.get("x-bellbuoy-version") == "bad")
-        one.kill()
-    with RouteWriter(settings, "replaced", "production") as writer:
-        good = CallConfiguration(model="model-of-good")
-
-        def change(now: object) -> object:
-            return with_champion(now, "good", good, actor="test", reason="a test")  # type: ignore[arg-type]  # the table is there
-
-        writer.change(change)  # type: ignore[arg-type]  # as above
-    with gateway(settings, provider.url, tmp_path / "log") as one:
-        one.wait()
-        assert {one.ask("replaced").headers["x-bellbuoy-version"] for _ in range(10)} == {"good"}
+        in_the_way = settings.data_dir / "gateway" / settings.instance / "routes.new"
+        in_the_way.mkdir()
+        release(settings, "second-app", "new")
+        until(lambda: "the routes cannot be kept on disk" in one.log.read_text())
+        assert one.ask("first-app").headers["x-bellbuoy-version"] == "good"
+        in_the_way.rmdir()
+        until(lambda: one.ask("second-app").headers.get("x-bellbuoy-version") == "new")
 
 
 def test_a_gateway_that_never_saw_a_broker_passes_requests_on_and_stops(provider: Provider, tmp_path: Path) -> None:
@@ -157,7 +180,7 @@ def test_a_gateway_that_never_saw_a_broker_passes_requests_on_and_stops(provider
         assert one.stop() == 0, one.log.read_text()
 
 
-def test_after_a_stop_longer_than_its_grace_no_request_starts_on_the_candidate(
+def test_after_a_stop_longer_than_its_grace_no_request_starts_on_a_candidate_that_was_rolled_back_meanwhile(
     broker: Settings, provider: Provider, tmp_path: Path
 ) -> None:
     settings = broker.model_copy(update={"instance": "stopped-for-long"})
@@ -171,11 +194,13 @@ def test_after_a_stop_longer_than_its_grace_no_request_starts_on_the_candidate(
             one.process.send_signal(signal.SIGSTOP)
             waiting = [pool.submit(one.ask, "paused", "during") for _ in range(8)]
             time.sleep(11)
+            with RouteWriter(settings, "paused", "production") as writer:
+                writer.change(lambda now: without_candidate(now, actor="test", reason="a rollback"))  # type: ignore[arg-type]  # the table is there
             one.process.send_signal(signal.SIGCONT)
             versions = {answer.result().headers["x-bellbuoy-version"] for answer in waiting}
+        versions |= {one.ask("paused", "during").headers["x-bellbuoy-version"] for _ in range(50)}
         during = [r["model"] for r in provider.requests if r["messages"][-1]["content"] == "during"]
         assert (versions, set(during)) == ({"good"}, {"model-of-good"})
-        until(lambda: one.ask("paused").headers["x-bellbuoy-version"] == "new")
 
 
 def test_a_lease_that_lapses_routes_to_champions_until_the_broker_is_back(
@@ -204,9 +229,8 @@ def test_a_full_spool_sheds_texts_first_and_counts_them(start_broker: StartBroke
     with gateway(settings, provider.url, tmp_path / "log", BELLBUOY_GATEWAY_SPOOL_MB="1") as one:
         one.wait()
         broker.kill()
-        one.ask("first", "from here on all goes to disk")
-        spool = settings.data_dir / "gateway" / settings.instance / "spool"
-        until(lambda: sum(path.stat().st_size for path in spool.glob("*.spool")))
+        one.ask("before", "what waits on disk is what the rest has to wait behind")
+        until(lambda: "bellbuoy_gateway_spooled 1.0" in httpx.get(f"http://127.0.0.1:{one.port}/metrics").text)
         for number in range(30):
             one.ask("full", f"{number} " + "x" * 100_000)
         broker.start()

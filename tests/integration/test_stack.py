@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from adapters import process as os_process
-from bellbuoy.restarts import EXIT_FENCED
+from adapters.patience import EXIT_FENCED
 from bellbuoy.supervisor import Spec, Supervisor
 from tests.conftest import ROOT
 

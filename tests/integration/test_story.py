@@ -173,7 +173,7 @@ def test_a_second_run_goes_on_with_the_same_data_under_a_name_of_its_own(played:
 def test_what_stands_on_the_broker_and_in_the_store_equals_a_recomputation_of_the_log(played: Played, client: Client) -> None:
     verdict = judge(played.settings, client)
     assert verdict.problems == []
-    assert (verdict.missing, verdict.duplicates, verdict.actions) == (0, 0, 3)
+    assert (verdict.missing, verdict.duplicates, verdict.actions) == (0, 0, 5)
 
 
 def verify(here: Here) -> tuple[int, dict[str, Any]]:

@@ -5,7 +5,7 @@ import pytest
 
 from bellbuoy.cli import actions, alerts
 from bellbuoy.cli.printing import safe
-from bellbuoy.control import Entry, NotFound, command_records, find
+from bellbuoy.control import Entry, NotFound, command_records, find, standing
 from bellbuoy.watch import Seen, Told
 from schemas.codec import decode, header
 from schemas.messages import ActionStep, ActionTarget, AlertTransition, Command, Contribution, Effect
@@ -88,6 +88,8 @@ def test_a_listed_action_has_its_whole_id_and_says_what_is_asked_for_in_two_line
 def test_a_name_from_outside_cannot_steer_the_terminal_from_a_list() -> None:
     hostile = msgspec.structs.replace(ALERT, app="x\x1b[2J\ny")
     assert "x\ufffd[2J\ufffdy" in alerts.listed([Entry(1_000, hostile)])
+    step = msgspec.structs.replace(STEP, id="x\x1b[2J")
+    assert "\x1b" not in actions.listed([Entry(1_000, step)])
 
 
 def test_a_step_that_was_read_before_its_alert_is_told_after_it() -> None:
@@ -136,3 +138,10 @@ def test_a_command_for_everybody_is_one_record_per_shard_with_one_id() -> None:
 
 def test_text_from_outside_can_neither_mark_up_nor_steer_the_terminal() -> None:
     assert safe("[red]x[/] \x1b[2J\n") == "\\[red]x\\[/] \ufffd[2J\ufffd"
+
+
+def test_a_word_after_an_actions_end_does_not_change_how_it_stands() -> None:
+    steps = [
+        msgspec.structs.replace(STEP, state=state, sequence=n) for n, state in enumerate(("requested", "failed", "started"), 1)
+    ]
+    assert standing([Entry(n, step) for n, step in enumerate(steps)]) == steps[1]

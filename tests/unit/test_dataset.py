@@ -214,3 +214,11 @@ def test_held_out_rows_are_read_back_as_written() -> None:
 
 def test_no_feedback_is_a_dataset_without_rows() -> None:
     assert built([]).manifest["rows"] == {"training": 0, "held_out": 0}
+
+
+def test_ratings_beyond_fifty_are_no_more_than_the_corrections() -> None:
+    asked = list(questions())
+    acts = [act(q, response=a, thumbs_down=False) for q, a in asked[:400]] + [act(q, correction=a) for q, a in asked[400:470]]
+    manifest = built(acts).manifest
+    assert manifest["kinds"]["rating"] == 70
+    assert manifest["left_out"]["more ratings than corrections"] > 100

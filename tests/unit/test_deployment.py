@@ -287,6 +287,19 @@ def test_without_either_the_candidate_is_taken_back(data: dict[str, Scalar]) -> 
     assert (table.champion, table.candidate, table.bad, step_of(decision)) == ("v1", None, [], ("failed", "aborted"))
 
 
+@pytest.mark.parametrize("phase", ["advance", "promote"])
+def test_a_candidate_whose_configuration_the_route_lacks_is_taken_back(phase: str) -> None:
+    table = msgspec.structs.replace(trying(), versions=ONE.versions)
+    decision = decide(action("canary", "started", phase, gate="passed", weight=500, step=1), table)
+    assert (step_of(decision), table_of(decision).candidate) == (("failed", "aborted"), None)
+
+
+@pytest.mark.parametrize("weight", [0, -1, 10_001, 10**400])
+def test_a_weight_that_is_none_ends_the_canary(weight: int) -> None:
+    decision = decide(action("canary", "started", "advance", weight=weight, step=1), trying())
+    assert step_of(decision)[0] == "failed"
+
+
 def test_an_abort_takes_the_candidate_back_as_bad() -> None:
     decision = decide(action("canary", "started", "abort"), trying())
     table = table_of(decision)

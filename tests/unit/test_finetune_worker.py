@@ -472,3 +472,33 @@ def test_aliases_are_moved_later_when_the_registry_was_away(world: World) -> Non
     world.registry.away = False
     world.turn()
     assert aliases(world) == {"v1": ("previous",), "v2": ("champion",)}
+
+
+@pytest.mark.parametrize("phase", ["dataset", "submitting", "submitted", "tuned", "registered", "gate"])
+@pytest.mark.parametrize("kind", ["retrain", "evaluate"])
+@pytest.mark.parametrize(
+    "known", [{}, {"dataset": "../../etc"}, {"dataset": 7, "champion": "v1"}, {"champion": "v1", "version": True}]
+)
+def test_a_step_that_lacks_what_its_phase_needs_ends_its_action_and_no_worker(
+    world: World, kind: str, phase: str, known: dict[str, Any]
+) -> None:
+    world.ask(kind, state="started", phase=phase, data=known)
+    world.ask(id_="a-2")
+    world.turn()
+    assert world.last("a-2").state == "succeeded"
+
+
+def test_a_route_without_its_champions_configuration_ends_the_action_and_no_worker(world: World) -> None:
+    assert world.table is not None
+    world.table = msgspec.structs.replace(world.table, versions={})
+    world.ask()
+    world.turn()
+    assert (world.last().state, world.last().reason) == ("failed", "the route does not know the configuration of v1")
+
+
+def test_a_provider_that_lists_no_metadata_gets_one_job(world: World) -> None:
+    world.provider.forgets = True
+    world.ask()
+    world.turn(60)
+    assert len(world.provider.jobs) == 1
+    assert world.last().data["job"] == "job-1"

@@ -1,9 +1,14 @@
 """The in-memory registry, and the names that MLflow is given."""
 
+from pathlib import Path
+
 import pytest
 
 from adapters.memory_registry import MemoryRegistry
 from adapters.registry import RegistryAway, VersionRegistry, model_name
+from adapters.settings import Settings
+from core.deployment import UnknownVersion
+from services import deploy_registry
 from tests.registry_suite import HOSTILE, SMALL, RegistrySuite
 
 
@@ -27,3 +32,8 @@ def test_no_two_apps_share_a_name() -> None:
 
 def test_a_name_has_harmless_characters_only() -> None:
     assert set(model_name(HOSTILE, HOSTILE)) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+
+
+def test_who_asks_for_a_configuration_is_told_of_an_unknown_version(tmp_path: Path) -> None:
+    with pytest.raises(UnknownVersion, match="'latest' is not a version"):
+        deploy_registry.registry(Settings(data_dir=tmp_path))("desk", "demo", "latest")

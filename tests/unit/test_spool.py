@@ -173,3 +173,12 @@ def test_a_torn_note_of_what_was_delivered_repeats_rather_than_loses(tmp_path: P
     spool.close()
     (tmp_path / "delivered").write_bytes(b"\1" * 20)
     assert values(opened(tmp_path)) == [0, 1, 2]
+
+
+def test_where_the_disk_takes_no_new_segment_a_record_is_refused_until_it_does(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "spool")
+    (tmp_path / "spool").rename(tmp_path / "gone")
+    assert spool.append(record(0)) is None
+    (tmp_path / "gone").rename(tmp_path / "spool")
+    assert spool.append(record(1)) is not None
+    assert values(spool) == [1]

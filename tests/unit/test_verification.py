@@ -1,6 +1,7 @@
 """When a rollback counts as verified, who is waited for, and what nobody can say."""
 
-from core.routing import first_table, with_champion
+from bellbuoy.routing import bad_champion_since, rolled_back
+from core.routing import first_table, with_candidate, with_champion
 from core.verification import FORGOTTEN_MS, NAMED, UNVERIFIED_AFTER_MS, Fleet, Heard, Question, Routes, Verdict, verify
 from schemas.messages import CallConfiguration, GatewayReport, RouteReport, RouteTable
 
@@ -150,11 +151,32 @@ def test_that_an_old_incarnation_is_dead_says_nothing_about_the_new_one() -> Non
     assert verdict(CHAMPION, *fleet.instances.values()).waiting == ("g1",)
 
 
+def two_of_one_name() -> Fleet:
+    """Process `a` with the bad champion, `b` that has confirmed, and `a` again."""
+    fleet = Fleet()
+    for at, epoch, champion, incarnation in ((0, 4, "v2", "a"), (100, 5, "v1", "b"), (200, 4, "v2", "a"), (300, 5, "v1", "b")):
+        fleet.take(heard(T, route(epoch, champion), incarnation=incarnation).report, T + at)
+    return fleet
+
+
+def test_two_processes_of_one_name_are_both_waited_for() -> None:
+    assert verdict(CHAMPION, *two_of_one_name().instances.values()).waiting == ("g1",)
+
+
+def test_of_two_processes_of_one_name_the_dead_one_is_done() -> None:
+    fleet = two_of_one_name()
+    fleet.take(heard(T, route(4, "v2"), incarnation="a", dead="ada").report, T + 400)
+    assert verdict(CHAMPION, *fleet.instances.values()).outcome == "verified"
+
+
 def test_an_instance_whose_key_was_deleted_is_forgotten() -> None:
     fleet = Fleet()
     fleet.take(heard(T, route(4, "v2")).report, T)
     fleet.remove("g1")
     assert verdict(CHAMPION, *fleet.instances.values()).outcome == "no gateway"
+    both = two_of_one_name()
+    both.remove("g1")
+    assert both.instances == {}
 
 
 # --- since when a version is champion -------------------------------------------------------------------------------
@@ -202,3 +224,30 @@ def test_a_table_comes_again_with_its_true_append_time() -> None:
     routes.take(first, T)
     routes.take(first, T + 7)
     assert routes.append_time("desk", "production", 1) == T + 7
+
+
+# --- a person's rollback --------------------------------------------------------------------------------------------
+
+
+def rolled(before: RouteTable, to: str, *read: RouteTable) -> int | None:
+    """Since when a bad version was champion, for a rollback from `before`; the log was read up to `read`."""
+    routes = Routes()
+    for table in read:
+        routes.take(table, T + table.epoch)
+    return bad_champion_since(routes, before, rolled_back(before, "desk", "production", to, "ada", "wrong prices"))
+
+
+def test_a_persons_rollback_of_the_champion_knows_since_when_it_was_one() -> None:
+    first, second = tables("v1", "v2")
+    assert rolled(second, "v1", first, second) == T + 2
+
+
+def test_a_persons_rollback_of_a_candidate_alone_takes_no_champion_off() -> None:
+    (first,) = tables("v1")
+    trying = with_candidate(first, "v2", CallConfiguration(model="m"), 500, experiment="c", actor="ada", reason="")
+    assert rolled(trying, "v1", first, trying) is None
+
+
+def test_a_champion_that_was_promoted_after_the_log_was_read_has_been_one_for_an_unknown_time() -> None:
+    first, second = tables("v1", "v2")
+    assert rolled(second, "v1", first) == 0
