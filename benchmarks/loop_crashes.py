@@ -32,12 +32,12 @@ RATES: Final = {"rollback": 8.0, "canary": 16.0, "retrain": 24.0}
 OPINIONS: Final = 150
 """Opinions on a desk's answers before its first retrain."""
 RIVALS: Final = ("deploy-worker", "finetune-worker", "controller")
-RIVAL_S: Final = 6.0
-"""How long there are two of a kind, each time."""
+RIVAL_S: Final = 12.0
+"""How long there are two of a kind at most, its start included: the supervised one comes back and shuts the other out."""
 END_S: Final = 180.0
 """So long after the last kill every action must have ended."""
 SPREAD: Final = 12
-"""No pair of step and victim gets much more than one kill in so many: the rare steps are to have theirs."""
+"""Each pair of step and victim gets one kill, and one more for so many kills: the rare steps are to have theirs."""
 OUTAGE_S: Final = 1.0
 """A connection that was cut by kill -9 is told of by then."""
 Print = Callable[[str], None]
@@ -189,22 +189,23 @@ class Crashes:
             alive = [name for name in VICTIMS[step.kind] if self._is_up(name)]
             if not alive:
                 continue
-            victim = min(alive, key=lambda name: self.outcome.kills[place, name])
-            if self.outcome.kills[place, victim] > 1 + self.outcome.crashes // SPREAD:
+            deaths = Counter(victim for _, victim in self.outcome.kills.elements())
+            victim = min(alive, key=lambda name: (self.outcome.kills[place, name], deaths[name]))
+            if self.outcome.kills[place, victim] > self.outcome.crashes // SPREAD:
                 continue
             time.sleep(self._draw.choice((0.0, 0.0, self._draw.uniform(0.0, 0.5))))
             self._kill(victim, place)
 
     def _kill(self, victim: str, place: str) -> None:
+        instance = self._instance(victim)
+        if instance is not None:
+            self._down[instance].append([time.monotonic()])
         if victim == SECOND:
             self._loop.second.kill()
             self._loop.second.wait()
         else:
             with contextlib.suppress(ProcessLookupError):
                 self._loop.stack.kill(victim)
-        instance = self._instance(victim)
-        if instance is not None:
-            self._down[instance].append([time.monotonic()])
         self.outcome.kills[place, victim] += 1
         if self.outcome.crashes % 10 == 0:
             self._say(f"{self.outcome.crashes} kills, the last of {victim} at {place}")
@@ -228,16 +229,18 @@ class Crashes:
         environment = self._loop.settings.environment(health_port=0)
         self._rival = name, spawn([name], environment, log), time.monotonic()
         self.outcome.rivals += 1
-        self._say(f"a second {name} for {RIVAL_S:g} s")
+        self._say(f"a second {name}")
 
     def _end_rival(self, *, now: bool = False) -> None:
         if self._rival is None:
             return
-        _, process, began = self._rival
-        if now or time.monotonic() - began > RIVAL_S:
+        name, process, began = self._rival
+        if now or process.poll() is not None or time.monotonic() - began > RIVAL_S:
             process.kill()
             process.wait()
             self._rival = None
+            with contextlib.suppress(ProcessLookupError):
+                self._loop.stack.kill(name)  # so that the health file, which they share, is the supervised one's again
 
     def _all_run(self) -> bool:
         self._end_rival(now=True)

@@ -34,7 +34,7 @@ def unreachable(error: Exception) -> Refused:
         return Refused(502, "no_upstream", str(error), seen="connection")
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         return Refused(504, "upstream_timeout", "the provider did not answer in time", seen="timeout")
-    return Refused(502, "upstreamunreachable", f"the provider cannot be reached ({type(error).__name__})", seen="connection")
+    return Refused(502, "upstream_unreachable", f"the provider cannot be reached ({type(error).__name__})", seen="connection")
 
 
 def forwarded(headers: Sequence[Header]) -> list[tuple[str, str]]:
