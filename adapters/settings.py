@@ -43,7 +43,7 @@ class Settings(BaseSettings):
         default=None, description="key that the collector demands; unset: generated into <data_dir>/keys/collector"
     )
     sandbox_job_seconds: float = Field(default=4.0, description="how long a fine-tune of the sandbox takes")
-    sandbox_latency_ms: float = Field(default=250.0, description="median time that an answer of the sandbox takes; 0: none")
+    sandbox_latency_ms: float = Field(default=800.0, description="median time that an answer of the sandbox takes; 0: none")
     upstream_url: str | None = Field(
         default=None, description="OpenAI-compatible base URL of the provider, such as https://…/v1; unset: the bundled sandbox"
     )

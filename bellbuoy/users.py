@@ -18,7 +18,7 @@ BEAT_S: Final = 0.05
 UNDER_WAY: Final = 600
 """Requests under way at most: beyond that the users wait, as people do."""
 PATIENCE_S: Final = 30.0
-OPINIONS: Final = 0.3
+OPINIONS: Final = 0.4
 """Share of the answers that somebody gives an opinion on."""
 HONEST: Final = 0.95
 """Share of the opinions that say what is so."""

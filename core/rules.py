@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.messages import WEIGHT_ONE, AppPolicy, CanaryRules, Config, DatasetRules, Mode, PolicyRule, Rules
+from schemas.messages import WEIGHT_ONE, AppPolicy, CanaryRules, Config, DatasetRules, GateRules, Mode, PolicyRule, Rules
 
 EXPLAINED_AFTER_S: Final = 30
 """How long an alert without an action waits for the alert that explains it."""
@@ -16,7 +16,8 @@ DEMO_POLICY: Final = AppPolicy(
     environment=DEMO_ENVIRONMENT,
     mode="auto",
     canary=CanaryRules(weights=(1_000, 5_000), step_s=10, step_units=100, margin=3.0, tolerable=0.03, max_s=180),
-    dataset=DatasetRules(min_rows=10, per_actor=5, per_cluster=10),
+    dataset=DatasetRules(min_rows=10, per_actor=5, per_cluster=10, held_out=0.3),
+    gate=GateRules(min_questions=20),
 )
 DEFAULT_RULES: Final = Rules(
     false_pages=1,
