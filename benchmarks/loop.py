@@ -43,7 +43,7 @@ def rollbacks(loop: LoopStack, rounds: int, seed: int) -> None:
         report_rollbacks("loop.rollback_verified_one_killed", killed)
         time.sleep(1.0)
         late = after_verified(loop, alive.verified_at | killed.verified_at)
-    emit("loop.requests_after_verified", late, "requests", PACKAGES)
+    report_late("loop.requests_after_verified", late)
 
 
 def report_rollbacks(name: str, seen: Rollbacks) -> None:
@@ -52,6 +52,13 @@ def report_rollbacks(name: str, seen: Rollbacks) -> None:
         emit(f"{name}_p{share}_s", float(np.percentile(seen.seconds, share)) if seen.seconds else float("nan"), "s", PACKAGES)
     emit(f"{name}_max_s", max(seen.seconds, default=float("nan")), "s", PACKAGES)
     emit(f"{name}_unverified", seen.unverified, f"of {len(seen.seconds)} rollbacks", PACKAGES)
+
+
+def report_late(name: str, late: list[int]) -> None:
+    """Their number, and how late they were to stderr."""
+    if late:
+        say(f"PROBLEM requests on a bad version arrived so many ms after its rollback was verified: {late}")
+    emit(name, len(late), "requests", PACKAGES)
 
 
 def retrain(loop: LoopStack) -> None:
@@ -81,7 +88,7 @@ def report_crashes(seen: Outcome) -> None:
     emit("loop.stuck_actions", len(seen.stuck), "actions", PACKAGES)
     emit("loop.refused_requests", sum(seen.refused.values()), f"of {seen.answered} requests", PACKAGES)
     emit("loop.cut_requests", seen.cut, "requests of killed gateways", PACKAGES)
-    emit("loop.requests_after_verified_under_crashes", seen.after_verified, "requests", PACKAGES)
+    report_late("loop.requests_after_verified_under_crashes", seen.after_verified)
 
 
 def main() -> None:
@@ -98,7 +105,7 @@ def main() -> None:
             with LoopStack(Path(folder) / "crashes") as loop:
                 outcome = Crashes(loop, crashes=args.crashes, seed=args.seed, say=say).run()
             report_crashes(outcome)
-            if outcome.duplicates or outcome.stuck or outcome.refused:
+            if outcome.duplicates or outcome.stuck or outcome.refused or outcome.after_verified:
                 raise SystemExit(1)
 
 

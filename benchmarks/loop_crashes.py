@@ -37,7 +37,7 @@ RIVAL_S: Final = 12.0
 END_S: Final = 180.0
 """So long after the last kill every action must have ended."""
 SPREAD: Final = 12
-"""Each pair of step and victim gets one kill, and one more for so many kills: the rare steps are to have theirs."""
+"""Each pair of step and victim gets two kills, and one more for so many kills: the rare steps are to have theirs."""
 OUTAGE_S: Final = 1.0
 """A connection that was cut by kill -9 is told of by then."""
 Print = Callable[[str], None]
@@ -58,7 +58,8 @@ class Outcome:
     duplicates: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
-    after_verified: int = 0
+    after_verified: list[int] = field(default_factory=list)
+    """How many ms after `verified` a request reached a bad version, for each that did."""
 
     @property
     def crashes(self) -> int:
@@ -191,7 +192,7 @@ class Crashes:
                 continue
             deaths = Counter(victim for _, victim in self.outcome.kills.elements())
             victim = min(alive, key=lambda name: (self.outcome.kills[place, name], deaths[name]))
-            if self.outcome.kills[place, victim] > self.outcome.crashes // SPREAD:
+            if self.outcome.kills[place, victim] > 1 + self.outcome.crashes // SPREAD:
                 continue
             time.sleep(self._draw.choice((0.0, 0.0, self._draw.uniform(0.0, 0.5))))
             self._kill(victim, place)
@@ -199,6 +200,7 @@ class Crashes:
     def _kill(self, victim: str, place: str) -> None:
         instance = self._instance(victim)
         if instance is not None:
+            self._serves(instance)
             self._down[instance].append([time.monotonic()])
         if victim == SECOND:
             self._loop.second.kill()
@@ -220,8 +222,13 @@ class Crashes:
             self._loop.start_second()
         for victim in ("gateway", SECOND):
             instance = self._instance(victim)
-            if instance is not None and self._down[instance] and len(self._down[instance][-1]) == 1 and self._is_up(victim):
-                self._down[instance][-1].append(time.monotonic())
+            if instance is not None and self._is_up(victim):
+                self._serves(instance)
+
+    def _serves(self, instance: str) -> None:
+        """Note that a gateway's last time away is over."""
+        if self._down[instance] and len(self._down[instance][-1]) == 1:
+            self._down[instance][-1].append(time.monotonic())
 
     def _begin_rival(self) -> None:
         name = RIVALS[self.outcome.rivals % len(RIVALS)]

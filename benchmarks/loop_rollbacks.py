@@ -62,9 +62,10 @@ def measure(loop: LoopStack, app: str, rounds: int, *, kill: bool) -> Rollbacks:
     return out
 
 
-def after_verified(loop: LoopStack, verified_at: dict[str, int]) -> int:
-    """Requests to a bad version that reached the sandbox after its rollback was verified."""
-    return sum(entry["arrived"] > verified_at.get(entry["system"], 1 << 62) for entry in loop.sandbox_log("chat"))
+def after_verified(loop: LoopStack, verified_at: dict[str, int]) -> list[int]:
+    """Requests to a bad version that reached the sandbox after its rollback was verified: so many ms after."""
+    told = [(entry["arrived"], verified_at.get(entry["system"])) for entry in loop.sandbox_log("chat")]
+    return [arrived - verified for arrived, verified in told if verified is not None and arrived > verified]
 
 
 def _again(loop: LoopStack) -> bool:

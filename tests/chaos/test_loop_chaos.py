@@ -43,4 +43,4 @@ def test_only_requests_whose_gateway_was_killed_failed(outcome: Outcome) -> None
 
 
 def test_no_request_reached_a_bad_version_after_its_rollback_was_verified(outcome: Outcome) -> None:
-    assert outcome.after_verified == 0
+    assert outcome.after_verified == []

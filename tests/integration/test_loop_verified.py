@@ -76,7 +76,7 @@ def test_stopped_with_the_bad_version_as_candidate_it_is_done_after_its_grace_an
         assert asked is not None
         assert verified - asked >= GRACE_MS
     serves_again(loop, TRIED, end.data["epoch"])
-    assert after_verified(loop, {digest(prompt): verified}) == 0
+    assert after_verified(loop, {digest(prompt): verified}) == []
     assert verified - asked < LEASE_MS + GRACE_MS + 5_000
 
 
@@ -101,7 +101,7 @@ def test_stopped_with_the_bad_version_as_champion_it_is_named_by_a_page_and_once
     verified = loop.told.at(id_, "succeeded/verified")
     assert verified is not None, end.reason
     serves_again(loop, RULED, end.data["epoch"])
-    assert after_verified(loop, {digest(DECLINING_PROMPT): verified}) == 0
+    assert after_verified(loop, {digest(DECLINING_PROMPT): verified}) == []
 
 
 def test_without_store_and_registry_a_rollback_is_verified(loop: LoopStack) -> None:
@@ -117,7 +117,7 @@ def test_without_store_and_registry_a_rollback_is_verified(loop: LoopStack) -> N
         loop.stack.release("mlflow")
         loop.stack.release("store")
     assert verified is not None
-    assert after_verified(loop, {bad: verified}) == 0
+    assert after_verified(loop, {bad: verified}) == []
 
 
 def rollback_of(loop: LoopStack, app: str) -> str | None:
