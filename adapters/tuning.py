@@ -18,7 +18,7 @@ T = TypeVar("T")
 ACTION: Final = "bellbuoy_action"
 """Name in a job's metadata under which the action's id stands."""
 _JOBS_READ: Final = 2_000
-_AT_ONCE: Final = 4
+_AT_ONCE: Final = 12
 _CHARACTERS_PER_TOKEN: Final = 4
 _OURS: Final = frozenset({"model", "messages", "stream", "stream_options", "n", "tools"})
 
