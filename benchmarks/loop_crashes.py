@@ -282,7 +282,8 @@ class Crashes:
     def _was_cut(self, failure: Failure) -> bool:
         if failure.kind.startswith("HTTP"):
             return False
-        return any(down[0] <= failure.at <= down[-1] + OUTAGE_S for down in self._down[failure.instance] if len(down) == 2)
+        away = self._down[failure.instance]
+        return any(d[0] <= failure.at and (len(d) == 1 or failure.at <= d[1] + OUTAGE_S) for d in away)
 
     def _jobs_twice(self, steps: dict[str, list[ActionStep]]) -> Iterator[str]:
         """Retrains that did not leave exactly one job: read from the provider's log of jobs that were made and cancelled."""

@@ -64,7 +64,7 @@ def measure(loop: LoopStack, app: str, rounds: int, *, kill: bool) -> Rollbacks:
 
 def after_verified(loop: LoopStack, verified_at: dict[str, int]) -> list[int]:
     """Requests to a bad version that reached the sandbox after its rollback was verified: so many ms after."""
-    told = [(entry["arrived"], verified_at.get(entry["system"])) for entry in loop.sandbox_log("chat")]
+    told = [(entry["time"], verified_at.get(entry["system"])) for entry in loop.sandbox_log("chat")]
     return [arrived - verified for arrived, verified in told if verified is not None and arrived > verified]
 
 
