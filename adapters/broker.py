@@ -127,7 +127,8 @@ class Broker:
             before = json.loads(saved.read_text())
         preferred = self._settings.kafka_port
         self.port = os_process.pick_port(HOST, (before.get("port", 0), preferred), avoid)
-        self.controller_port = os_process.pick_port(HOST, (before.get("controller_port", 0), preferred + 1), (*avoid, self.port))
+        beside = preferred + 1 if preferred else 0
+        self.controller_port = os_process.pick_port(HOST, (before.get("controller_port", 0), beside), (*avoid, self.port))
         self.home.mkdir(parents=True, exist_ok=True)
         saved.write_text(json.dumps({"port": self.port, "controller_port": self.controller_port}))
 
