@@ -39,13 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings that lead to a running broker with the registry's topics; one broker for the whole run."""
-    yield from _running(tmp_path_factory.mktemp("broker"))
+    yield from running_broker(tmp_path_factory.mktemp("broker"))
 
 
 @pytest.fixture
 def fresh_broker(tmp_path: Path) -> Iterator[Settings]:
     """The same with a broker of its own: every log is empty."""
-    yield from _running(tmp_path / "fresh-broker")
+    yield from running_broker(tmp_path / "fresh-broker")
 
 
 @pytest.fixture
@@ -76,7 +76,8 @@ def _no_connections_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: p
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
 
 
-def _running(data_dir: Path) -> Iterator[Settings]:
+def running_broker(data_dir: Path) -> Iterator[Settings]:
+    """Settings that lead to a broker with the registry's topics, which is stopped when the generator is closed."""
     broker = Broker(broker_settings(data_dir))
     broker.start()
     settings = connected(data_dir, broker)

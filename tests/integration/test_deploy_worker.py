@@ -28,12 +28,18 @@ from schemas.codec import read
 from schemas.messages import ActionKind, ActionStep, ActionTarget, Command, Precondition, RouteTable, Scalar
 from schemas.topics import ACTIONS, COMMANDS
 from services.deploy_worker import EXIT_FENCED, build_deploy_worker
-from tests.conftest import ROOT
+from tests.conftest import ROOT, running_broker
 from tests.gateway_fleet import GatewayFleet
 from tests.integration.deploy_process import configuration
 
 pytestmark = pytest.mark.integration
 ENVIRONMENT = "production"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """One of its own: a rollback would wait for the gateways that other files leave on a shared one."""
+    yield from running_broker(tmp_path_factory.mktemp("deploy"))
 
 
 class Silent:
