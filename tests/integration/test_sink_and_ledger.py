@@ -24,7 +24,7 @@ from schemas import codec
 from schemas.messages import ChatMessage, Command, Coordinates, DeadLetter, Feedback, Interaction, ScoredInteraction
 from schemas.topics import COMMANDS, DEADLETTER, FEEDBACK, INTERACTIONS, SCORED
 from services.sink import CONSUMED, build_sink
-from tests.conftest import _running
+from tests.conftest import running_broker
 from tests.fixtures_store import StoreProcess
 from tests.unit.scoring_twin import CONFIG, TwinScoring
 
@@ -93,7 +93,7 @@ def until(condition: Callable[[], bool], limit_s: float = 40) -> None:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A broker and a store with 120 interactions, 3 broken records and 1 feedback act, scored and stored."""
-    running = _running(tmp_path_factory.mktemp("sink-broker"))
+    running = running_broker(tmp_path_factory.mktemp("sink-broker"))
     broker = next(running)
     store = StoreProcess(tmp_path_factory.mktemp("sink-store")).start()
     settings = broker.model_copy(update={"data_dir": store.data_dir, "store_port": store.port})
