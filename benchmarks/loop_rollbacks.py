@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 
+from adapters.gateways import read_gateways
 from bellbuoy.routing import release_now
 from bellbuoy.story import HELP_DESK_PROMPT, SANDBOX_MODEL
 from benchmarks.loop_stack import ENVIRONMENT, LoopStack, until
@@ -22,9 +23,15 @@ class Rollbacks:
 
 
 def open_desk(loop: LoopStack, app: str) -> None:
-    """Release an app's first version."""
+    """Release an app's first version, and wait until every gateway has its route: before, it would pass requests through."""
     configuration = CallConfiguration(model=SANDBOX_MODEL, system_prompt=HELP_DESK_PROMPT)
-    release_now(loop.settings, app, ENVIRONMENT, GOOD, configuration, "benchmark", "the help desk opens")
+    table = release_now(loop.settings, app, ENVIRONMENT, GOOD, configuration, "benchmark", "the help desk opens")
+
+    def routed() -> bool:
+        reports = [report for report, _ in read_gateways(loop.settings).values()]
+        return all(any(r.app == app and r.epoch >= table.epoch for r in report.routes) for report in reports)
+
+    until(routed, f"the route of {app} at every gateway", 30, 0.2)
 
 
 def release_bad(loop: LoopStack, app: str, version: str) -> str:
