@@ -35,7 +35,7 @@ ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
 else
 	@$(PY) -m pytest $(PACKAGES) tests/unit tests/contract
-	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/integration
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration
 	@$(PY) -m pytest tests/chaos tests/browser
 endif
 
