@@ -20,7 +20,7 @@ from benchmarks.report import emit
 
 PACKAGES = ("aiohttp", "kafka-python", "confluent-kafka", "mlflow", "openai")
 DESK, SCHOOL = "desk", "school"
-OPINIONS = 250
+OPINIONS = 600
 
 
 def say(line: str) -> None:
@@ -28,7 +28,7 @@ def say(line: str) -> None:
     print(f"# {time.strftime('%H:%M:%S')} load {os.getloadavg()[0]:.1f}: {line}", file=sys.stderr, flush=True)
 
 
-def rollbacks(loop: LoopStack, rounds: int, seed: int) -> None:
+def rollbacks(loop: LoopStack, rounds: int, seed: int, *, with_retrain: bool) -> None:
     """Rollbacks with both gateways alive, then with one killed just before; a retrain between."""
     for app in (DESK, SCHOOL):
         open_desk(loop, app)
@@ -36,8 +36,9 @@ def rollbacks(loop: LoopStack, rounds: int, seed: int) -> None:
         say(f"{rounds} rollbacks with both gateways alive")
         alive = measure(loop, DESK, rounds, kill=False)
         report_rollbacks("loop.rollback_verified", alive)
-        until(lambda: clients.opinions(SCHOOL) >= OPINIONS, "opinions to train on", 180, 0.5)
-        retrain(loop)
+        if with_retrain:
+            until(lambda: clients.opinions(SCHOOL) >= OPINIONS, "opinions to train on", 300, 0.5)
+            retrain(loop)
         say(f"{rounds} rollbacks with one gateway killed just before")
         killed = measure(loop, DESK, rounds, kill=True)
         report_rollbacks("loop.rollback_verified_one_killed", killed)
@@ -95,12 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollbacks", type=int, default=40, help="rollbacks of each sort (default 40); 0 leaves them out")
     parser.add_argument("--crashes", type=int, default=200, help="kills (default 200); 0 leaves them out")
+    parser.add_argument("--retrain", action=argparse.BooleanOptionalAction, default=True, help="a retrain between the rollbacks")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bellbuoy-loop-") as folder:
         if args.rollbacks:
             with LoopStack(Path(folder) / "rollbacks", job_seconds=4.0) as loop:
-                rollbacks(loop, args.rollbacks, args.seed)
+                rollbacks(loop, args.rollbacks, args.seed, with_retrain=args.retrain)
         if args.crashes:
             with LoopStack(Path(folder) / "crashes") as loop:
                 outcome = Crashes(loop, crashes=args.crashes, seed=args.seed, say=say).run()
