@@ -12,6 +12,7 @@ from adapters.follow import BrokerClock, Follower
 from adapters.kafka import control_producer
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, TransactionFailed, is_fencing
+from adapters.transaction import write_all
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
 from schemas.messages import ActionStep
 from schemas.topics import ACTIONS
@@ -74,20 +75,11 @@ class ActionLog:
         """Every step up to where the log ends now."""
         return _steps(self.records_to_end())
 
-    def append(self, steps: Sequence[ActionStep], also: Sequence[Outgoing] = ()) -> None:
-        """Write steps (and other records) in one transaction, all or none."""
+    def append(self, steps: Sequence[ActionStep]) -> None:
+        """Write steps in one transaction, all or none."""
         assert self._producer is not None, "fence() comes first"
-        producer = self._producer
         with _broker_errors(self.role, writing=True):
-            producer.begin_transaction()
-            futures = [
-                producer.send(o.topic, value=o.value, key=o.key, headers=list(o.headers), partition=o.partition)
-                for o in (*(step_record(step, self.role) for step in steps), *also)
-            ]
-            producer.flush(timeout=30)
-            for future in futures:
-                future.get(timeout=1)
-            producer.commit_transaction()
+            write_all(self._producer, [step_record(step, self.role) for step in steps])
 
     def close(self) -> None:
         if self._follower is not None:

@@ -3,13 +3,13 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
 import confluent_kafka as ck
 import kafka
 import kafka.errors
 
-from adapters.kafka import LogOffsets, control_consumer
+from adapters.kafka import LogOffsets, control_consumer, control_record
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway
 from schemas.codec import Record
@@ -72,7 +72,7 @@ class Follower:
             return records
         with reading():
             polled = self._consumer.poll(timeout_ms=int(timeout * 1000))
-        records = [(place.topic, _record(r)) for place, records in polled.items() for r in records]
+        records = [(place.topic, control_record(r)) for place, records in polled.items() for r in records]
         if records:
             self.clock.take(max(record.timestamp for _, record in records))
         return records
@@ -111,8 +111,3 @@ def reading() -> Iterator[None]:
         raise BrokerAway(f"{error.args[0].name()}: {error.args[0].str()}") from error
     except KeyError as error:
         raise BrokerAway(f"{error.args[0]}: has `bellbuoy topics ensure` run?") from None
-
-
-def _record(r: Any) -> Record:
-    headers = [(name, value or b"") for name, value in r.headers]
-    return Record(r.offset, r.timestamp, r.key, r.value, headers, r.partition)

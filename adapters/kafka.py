@@ -36,6 +36,7 @@ __all__ = [
     "committed_offsets",
     "control_consumer",
     "control_producer",
+    "control_record",
     "end_offsets",
     "ensure_topics",
     "group_id",
@@ -146,6 +147,11 @@ def to_record(message: ck.Message) -> Record:
         value=message.value(),
         headers=[(name, value or b"") for name, value in headers_of(message)],
     )
+
+
+def control_record(r: Any) -> Record:
+    """A kafka-python record as our Record. A header without a value becomes an empty one."""
+    return Record(r.offset, r.timestamp, r.key, r.value, [(name, value or b"") for name, value in r.headers], r.partition)
 
 
 def headers_of(message: ck.Message) -> Sequence[tuple[str, bytes]]:

@@ -1,7 +1,6 @@
 """The in-memory twin of llm.actions as a worker sees it: one log, the last worker of a role fences those before it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from adapters.shard_log import Fenced
 from schemas.messages import ActionStep
@@ -43,9 +42,7 @@ class MemoryActionLog:
         self._position += len(steps)
         return steps
 
-    def append(self, steps: Sequence[ActionStep], also: Sequence[Any] = ()) -> None:
-        if also:
-            raise NotImplementedError("the twin holds no other topics")
+    def append(self, steps: Sequence[ActionStep]) -> None:
         if self._actions.owners[self.role] != self._term:
             raise Fenced(f"another {self.role} worker has taken over")
         self._actions.put(*steps)

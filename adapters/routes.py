@@ -13,6 +13,7 @@ from adapters.follow import Follower
 from adapters.kafka import control_producer
 from adapters.settings import Settings
 from adapters.shard_log import Fenced, TransactionFailed, is_fencing
+from adapters.transaction import write_all
 from schemas.codec import InvalidMessage, Outgoing, Record, cloud_headers, encode, read
 from schemas.messages import RouteTable
 from schemas.topics import ROUTES, route_key
@@ -112,20 +113,12 @@ class RouteWriter:
         Raises whatever `change` raises, Conflict, Fenced, TransactionFailed; after the last two the writer is of no more use.
         """
         assert self._producer is not None, "enter the writer first"
-        producer, now = self._producer, self._now
+        now = self._now
         table = change(now)
         if table.based_on != (now.epoch if now else 0) or table.epoch != table.based_on + 1:
             raise Conflict(f"epoch {table.epoch} is not the one after {now.epoch if now else 0}")
         with _route_errors(self.app):
-            producer.begin_transaction()
-            futures = [
-                producer.send(o.topic, value=o.value, key=o.key, headers=list(o.headers), partition=o.partition)
-                for o in (route_record(table), *also(table))
-            ]
-            producer.flush(timeout=20)
-            for future in futures:
-                future.get(timeout=1)
-            producer.commit_transaction()
+            write_all(self._producer, (route_record(table), *also(table)), flush_s=20.0)
         self._now = table
         return table
 

@@ -4,14 +4,15 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import confluent_kafka as ck
 import kafka
 import kafka.errors
 
-from adapters.kafka import LogOffsets, control_consumer, control_producer
+from adapters.kafka import LogOffsets, control_consumer, control_producer, control_record
 from adapters.settings import Settings
+from adapters.transaction import write_all
 from schemas.codec import Outgoing, Record
 from schemas.topics import ACTIONS, COMMANDS, CONFIG, STATE, SUMMARIES, WINDOWS
 
@@ -112,7 +113,7 @@ class KafkaShardLog:
                 for r in consumer.poll(timeout_ms=500).get(place, ()):
                     if r.offset >= end:
                         return
-                    yield _record(r)
+                    yield control_record(r)
                     moved = time.monotonic()
                 if time.monotonic() - moved > _STALL_S:
                     raise TimeoutError(f"{topic}/{place.partition}: nothing comes below offset {end}")
@@ -128,7 +129,7 @@ class KafkaShardLog:
         assert self._consumer is not None
         with _broker_errors():
             polled = self._consumer.poll(timeout_ms=int(timeout * 1000))
-        return {place.topic: [_record(r) for r in records] for place, records in polled.items()}
+        return {place.topic: [control_record(r) for r in records] for place, records in polled.items()}
 
     def position(self, topic: str) -> int:
         assert self._consumer is not None
@@ -137,21 +138,12 @@ class KafkaShardLog:
 
     def commit(self, outs: Sequence[Outgoing]) -> dict[str, int]:
         assert self._producer is not None
-        producer = self._producer
         try:
-            producer.begin_transaction()
-            futures = [
-                (o.topic, producer.send(o.topic, value=o.value, key=o.key, headers=list(o.headers), partition=o.partition))
-                for o in outs
-            ]
-            producer.flush(timeout=30)
-            last = {topic: int(future.get(timeout=1).offset) for topic, future in futures}
-            producer.commit_transaction()
+            return write_all(self._producer, outs)
         except kafka.errors.KafkaError as error:
             if is_fencing(error):
                 raise Fenced(f"shard {self._shard}: another controller has taken over") from error
             raise TransactionFailed(f"shard {self._shard}: {type(error).__name__}: {error}") from error
-        return last
 
     def close(self) -> None:
         if self._consumer is not None:
@@ -167,10 +159,6 @@ def shard_count(settings: Settings) -> int:
             return len(offsets.partitions(SUMMARIES))
     except KeyError as error:
         raise BrokerAway(f"{error.args[0]}: has `bellbuoy topics ensure` run?") from None
-
-
-def _record(r: Any) -> Record:
-    return Record(r.offset, r.timestamp, r.key, r.value, [(name, value or b"") for name, value in r.headers])
 
 
 _FENCING = ("ProducerFenced", "InvalidProducerEpoch")

@@ -17,6 +17,7 @@ from adapters.kafka import LogOffsets, control_producer, read_all
 from adapters.keys import receipt_key
 from adapters.settings import Settings
 from adapters.shard_log import is_fencing
+from adapters.transaction import write_all
 from bellbuoy.control import actor, new_id
 from core.configs import ConfigLog
 from core.rules import check_rules, default_config
@@ -189,12 +190,7 @@ def _change_once(
     records = config_records(
         wanted.config if chosen not in configs.configs else None, activation, time_ms=int(time.time() * 1000)
     )
-    producer.begin_transaction()
-    futures = [producer.send(o.topic, value=o.value, key=o.key, headers=o.headers, partition=o.partition) for o in records]
-    producer.flush(timeout=30)
-    for future in futures:
-        future.get(timeout=1)
-    producer.commit_transaction()
+    write_all(producer, records)
     return chosen
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,7 +74,7 @@ class Script:
     reference_events: int
 
 
-class Story:
+class Story(ABC):
     """One story: conduct the traffic, print what happens, judge the outcome."""
 
     def __init__(self, settings: Settings, script: Script, console: Console) -> None:
@@ -104,12 +105,12 @@ class Story:
         outcome = await asyncio.to_thread(report, self._watch, self._narrator, ledger, rate)
         return outcome, [*found, *self._complaints(), *problems(outcome, self._expected())]
 
-    async def _prepare(self) -> None:
+    async def _prepare(self) -> None:  # noqa: B027  # a story may need nothing
         """What comes before the traffic."""
 
+    @abstractmethod
     async def _conduct(self) -> list[str]:
         """Make things happen and wait for what follows; what did not come, in words."""
-        raise NotImplementedError
 
     def _expected(self) -> Expected | None:
         """What must have come; None: the ledger alone is judged."""
@@ -119,8 +120,9 @@ class Story:
         """What the senders of the traffic have to complain of."""
         return []
 
+    @abstractmethod
     def _story_of(self, alert: AlertTransition) -> str | None:
-        raise NotImplementedError
+        """The change that an alert belongs to."""
 
     async def _reference(self) -> None:
         s = self._script
@@ -288,6 +290,7 @@ class HelpDeskStory(Story):
                     self._script.app,
                     DEMO_ENVIRONMENT,
                     configuration,
+                    action=f"{ACTOR}: {reason}",  # so that a second try finds what the first one made
                     facts={"reason": reason, "actor": ACTOR},
                 )
             except RegistryAway:
@@ -325,7 +328,8 @@ class HelpDeskStory(Story):
 
 
 class CorpusStory(Story):
-    """A user's own texts through the collector; what they hold may change by itself, so only the ledger is judged."""
+    """A user's own texts through the collector. They may hold changes of their own: besides the bad version's alert and action,
+    only the ledger is judged."""
 
     def __init__(self, settings: Settings, urls: dict[str, str], script: Script, ask: Ask, console: Console) -> None:
         super().__init__(settings, script, console)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from kafka import KafkaConsumer, TopicPartition
 
-from adapters.kafka import control_consumer, end_offsets
+from adapters.kafka import control_consumer, control_record, end_offsets
 from adapters.settings import Settings
-from schemas.codec import InvalidMessage, Record, read
+from schemas.codec import InvalidMessage, read
 from schemas.messages import ActionStep, AlertTransition
 from schemas.topics import ACTIONS, ALERTS
 
@@ -96,7 +96,7 @@ class Watch(Told):
             fetched = await asyncio.to_thread(self._consumer.poll, 300)
             for records in fetched.values():
                 for r in records:
-                    message = read(Record(r.offset, r.timestamp, r.key, r.value, r.headers))
+                    message = read(control_record(r))
                     if not isinstance(message, AlertTransition | ActionStep):
                         raise InvalidMessage("type", "alerts and actions hold transitions and steps only")
                     self.take(Seen(message, r.timestamp))

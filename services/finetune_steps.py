@@ -251,7 +251,10 @@ class FinetuneSteps:
     def _table(self, step: ActionStep) -> RouteTable:
         table = self._route(step.target.app, step.target.environment)
         if table is None:
-            raise _Stop("failed", "no route: nothing says which version answers (`bellbuoy release APP VERSION --now` makes one)")
+            raise _Stop(
+                "failed",
+                "no route: nothing says which version answers (`bellbuoy release APP VERSION --now --reason …` makes one)",
+            )
         return table
 
     def _champion(self, step: ActionStep) -> CallConfiguration:

@@ -194,7 +194,7 @@ class RouteFollower:
         behind: dict[Key, RouteTable | None] = {}
         reached_end = False
         while not self._stop.is_set():
-            for message in consumer.consume(100, timeout=0.25):
+            for message in consumer.consume(1, timeout=0.25):  # more at once would be waited for
                 error = message.error()
                 if error is None:
                     behind |= _change(message)

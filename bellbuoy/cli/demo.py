@@ -53,7 +53,8 @@ def command(
     unless it runs here already, and the status page stays until Ctrl-C. Costs nothing, and nothing leaves this machine.
 
     Exits 0 only if every expected alert and action came and ended well, no other did, and nothing is missing; 1 if not; 130 when it
-    was interrupted. With --corpus, which may hold changes of its own, the texts go to the collector and only the ledger is judged.
+    was interrupted. With --corpus, which may hold changes of its own, the texts go to the collector, and besides the bad version's
+    alert and action only the ledger is judged.
 
     \b
     Examples:

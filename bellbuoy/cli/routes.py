@@ -46,7 +46,7 @@ def list_routes(json: AsJson = False) -> None:
         print_json([as_json(one) for one in tables])
         return
     if not tables:
-        typer.echo("no app has a route; `bellbuoy release APP VERSION --now` makes the first")
+        typer.echo("no app has a route; `bellbuoy release APP VERSION --now --reason …` makes the first")
         return
     rows = [
         [

@@ -193,3 +193,8 @@ def test_time_for_readers_of_the_log_to_look_at(broker: Settings) -> None:
     producer.flush(30)
     assert stamps[0] is not None
     assert stamps[0] >= before - 1
+
+
+def test_without_a_preferred_port_the_system_gives_both(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    assert min(broker.port, broker.controller_port) > 1_023

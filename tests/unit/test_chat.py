@@ -238,3 +238,12 @@ def test_the_key_is_the_conversation_else_the_trace_else_the_id() -> None:
 def test_without_its_texts_an_interaction_keeps_what_is_counted() -> None:
     found = bare(interaction_of(exchange(body(), version="v1"), answer({"content": "So."})))
     assert (found.version, found.finish_reasons, found.input, found.output) == ("v1", ["stop"], [], [])
+
+
+def test_a_requests_metadata_become_attributes_and_odd_ones_are_left_out() -> None:
+    sent = body(metadata={"story": "shift", "number": 7, "long": "x" * 1_000})
+    assert interaction_of(exchange(sent), answer({"content": "hi"})).attributes == {"story": "shift", "long": "x" * 512}
+
+
+def test_metadata_that_are_no_object_give_no_attributes() -> None:
+    assert interaction_of(exchange(body(metadata=["a"])), answer({"content": "hi"})).attributes == {}

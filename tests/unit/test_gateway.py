@@ -1,7 +1,9 @@
 """The gateway's parts without a network: emission, lease and routes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.kafka import ProduceFailed
@@ -142,8 +144,8 @@ def test_a_full_spool_sheds_texts_and_then_events(tmp_path: Path) -> None:
     assert set(texts) == {True, False}
 
 
-def lease(producer: MemoryProducer, now: list[float]) -> Lease:
-    return Lease("g", "1", lambda: producer, clock=lambda: now[0])
+def lease(producer: MemoryProducer, now: list[float], refresh: Callable[[], bool] = lambda: True) -> Lease:
+    return Lease("g", "1", lambda: producer, clock=lambda: now[0], refresh=refresh)
 
 
 def test_a_lease_holds_only_once_a_report_was_confirmed() -> None:
@@ -154,6 +156,26 @@ def test_a_lease_holds_only_once_a_report_was_confirmed() -> None:
     assert (before, one.holds()) == (False, True)
     report = codec.decode(GatewayReport, log.read(GATEWAYS, 0, 0, 10)[0].value)
     assert (report.instance, report.sequence, report.stopped) == ("g", 0, False)
+
+
+def test_a_lease_that_lapsed_counts_again_only_with_the_routes_read_to_their_end() -> None:
+    now, current, asked = [100.0], [True], list[float]()
+
+    def refresh() -> bool:
+        asked.append(now[0])
+        return current[0]
+
+    one = lease(MemoryProducer(MemoryLog({GATEWAYS: 1})), now, refresh)
+    one.report()
+    now[0] += 1
+    one.report()  # it holds: nothing is read again
+    now[0] += GRACE_MS / 1000
+    current[0] = False
+    assert one.report()
+    lapsed = one.holds()
+    current[0] = True
+    one.report()
+    assert (lapsed, one.holds(), asked) == (False, True, [100.0, 111.0, 111.0])
 
 
 @pytest.mark.parametrize(("seconds", "holds"), [(GRACE_MS / 1000 - 0.001, True), (GRACE_MS / 1000, False)])
@@ -256,3 +278,11 @@ def test_a_route_that_is_taken_away_is_gone(tmp_path: Path) -> None:
     routes.apply({KEY: first()})
     routes.apply({KEY: None})
     assert (routes.choose(KEY, "u"), routes.reports()) == (None, [])
+
+
+def test_a_table_of_an_earlier_epoch_changes_nothing(tmp_path: Path) -> None:
+    routes = Routes(tmp_path / "routes.json")
+    newer = msgspec.structs.replace(trial(), epoch=trial().epoch + 1)
+    assert routes.apply({KEY: newer})
+    assert not routes.apply({KEY: trial()})
+    assert [report.epoch for report in routes.reports()] == [newer.epoch]

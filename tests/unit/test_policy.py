@@ -318,3 +318,37 @@ def test_a_policy_that_was_written_out_goes_on() -> None:
     twin = Policy(msgspec.json.decode(msgspec.json.encode(state), type=PolicyState))
     assert twin.state() == state
     assert twin.advance(desk.board, desk.moment(60), desk._busiest_before) == desk.at(60)
+
+
+def released(version: str, epoch: int) -> Command:
+    return said("deploy_marker", app="desk", environment="prod", arguments={"version": version, "epoch": epoch})
+
+
+def test_a_rollback_goes_to_the_champion_before_and_not_to_the_busiest() -> None:
+    desk = Desk(mode="auto", busiest="v0")
+    for second, version in enumerate(("v0", "v1", "v2")):
+        desk.at(second, command=released(version, second + 1))
+    (step,) = desk.at(10, found("refusal"))
+    assert step.target.to_version == "v1"
+    assert step.evidence[-1] == "v1 was the champion before"
+
+
+def test_a_version_that_was_rolled_back_itself_is_nobodys_target() -> None:
+    desk = Desk(mode="auto", busiest="v0")
+    for second, version in enumerate(("v0", "v1")):
+        desk.at(second, command=released(version, second + 1))
+    (first,) = desk.at(10, found("refusal", "version=v1"))
+    desk.at(12, step=worker(first, "started"))
+    desk.at(15, step=worker(worker(first, "started"), "succeeded"), over="refusal")
+    desk.at(20, command=released("v2", 4))
+    (second_step,) = desk.at(2_000, found("refusal", onset=1_990))
+    assert (first.target.to_version, second_step.target.to_version) == ("v0", "v0")
+
+
+def test_champions_survive_a_restart_of_the_fold() -> None:
+    desk = Desk(mode="auto", busiest="v0")
+    for second, version in enumerate(("v0", "v1", "v2")):
+        desk.at(second, command=released(version, second + 1))
+    desk.policy = Policy(msgspec.json.decode(msgspec.json.encode(desk.policy.state()), type=PolicyState))
+    (step,) = desk.at(10, found("refusal"))
+    assert step.target.to_version == "v1"
