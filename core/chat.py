@@ -15,6 +15,7 @@ from schemas.messages import CallConfiguration, ChatMessage, ContentPart, Intera
 from schemas.topics import INTERACTIONS
 
 SOURCE: Final = "bellbuoy/gateway"
+CANCELLED: Final = "cancelled"
 UNNAMED: Final = "unnamed"
 """The app of a request that names none."""
 _OWN: Final = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
@@ -71,6 +72,7 @@ class Exchange:
     latency_ms: float = 0.0
     first_chunk_ms: float | None = None
     error_type: str | None = None
+    """What the gateway itself saw go wrong. CANCELLED says nothing of an answer that had ended: its client was done."""
 
     @property
     def size(self) -> int:
@@ -150,7 +152,7 @@ def interaction_of(exchange: Exchange, answer: bytes) -> Interaction:
         interaction.input = [_chat_message(m) for m in _listed(fields.get("messages"))]
         interaction.attributes = _attributes(fields.get("metadata"))
     said = read_answer(answer, streamed=exchange.streamed)
-    interaction.error_type = exchange.error_type or _error_type(exchange, said)
+    interaction.error_type = _error_type(exchange, said)
     interaction.response_model = name_of(said.model)
     interaction.finish_reasons = [name for reason in said.finish_reasons if (name := name_of(reason))]
     interaction.input_tokens, interaction.output_tokens = said.input_tokens, said.output_tokens
@@ -211,6 +213,8 @@ def _clip(message: ChatMessage, limit: int) -> ChatMessage:
 
 
 def _error_type(exchange: Exchange, said: Answer) -> str | None:
+    if exchange.error_type and not (exchange.error_type == CANCELLED and said.ended):
+        return exchange.error_type
     status = exchange.status
     if status is not None and status >= 400:
         return "rate_limit" if status == 429 else f"http_{status}"

@@ -16,7 +16,7 @@ from adapters.asgi import Disconnected, Header, Receive, Scope, Send, read_body,
 from adapters.http_body import BodyTooLarge, decompress
 from adapters.telemetry import Telemetry
 from adapters.upstream import NoUpstream, Unsent, Upstream
-from core.chat import MAX_ID, UNNAMED, Asked, Exchange, configured, name_of, read_request
+from core.chat import CANCELLED, MAX_ID, UNNAMED, Asked, Exchange, configured, name_of, read_request
 from schemas.codec import InvalidMessage
 from schemas.messages import Receipt
 from services.gateway_http import Refused, forwarded, listed_with, refuse, returned, text_of, unreachable
@@ -144,7 +144,7 @@ class Gateway:
             exchange.status, exchange.error_type = exchange.status or refused.status, refused.seen
             raise
         except asyncio.CancelledError:
-            exchange.error_type = "cancelled"
+            exchange.error_type = CANCELLED
             if not gone:
                 raise
             task.uncancel()

@@ -185,6 +185,12 @@ def test_what_the_gateway_saw_itself_comes_first() -> None:
     assert (found.error_type, found.output[0].content) == ("cancelled", "So ")
 
 
+def test_a_client_that_leaves_after_the_end_has_cancelled_nothing() -> None:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    left = exchange(streamed=True, error_type="cancelled")
+    assert interaction_of(left, stream(delta(content="So "), end, done=False)).error_type is None
+
+
 def test_parts_that_are_no_text_keep_type_size_and_media_type() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     sent = body(messages=[{"role": "user", "content": [{"type": "text", "text": "t"}, image]}])
