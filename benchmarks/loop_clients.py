@@ -14,11 +14,12 @@ from benchmarks.loop_stack import ENVIRONMENT, LoopStack
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that got no answer: at which gateway, when (monotonic), and an HTTP status or the name of an error."""
+    """A request that got no answer: at which gateway, when (monotonic), an HTTP status or the name of an error, its id."""
 
     instance: str
     at: float
     kind: str
+    request: str
 
 
 class _Users(Users):
@@ -27,9 +28,9 @@ class _Users(Users):
     instance: str
     failures: list[Failure]
 
-    def _count_failure(self, kind: str) -> None:
-        super()._count_failure(kind)
-        self.failures.append(Failure(self.instance, time.monotonic(), kind))
+    def _count_failure(self, kind: str, request_id: str) -> None:
+        super()._count_failure(kind, request_id)
+        self.failures.append(Failure(self.instance, time.monotonic(), kind, request_id))
 
 
 class Clients:
