@@ -11,6 +11,9 @@ from schemas.messages import ActionStep, RouteTable
 
 log = logging.getLogger(__name__)
 _RETRY_S: Final = 5.0
+_REVIEW_S: Final = 15.0
+"""So often the route tables are read though no action has ended: a person may have written one."""
+_App = tuple[str, str]
 
 
 class Aliases:
@@ -19,14 +22,14 @@ class Aliases:
     def __init__(
         self,
         registry: VersionRegistry,
-        route: Callable[[str, str], RouteTable | None],
+        routes: Callable[[], Mapping[_App, RouteTable]],
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._registry, self._route, self._monotonic = registry, route, monotonic
-        self._due: set[tuple[str, str]] = set()
-        self._set: dict[tuple[str, str], Mapping[Alias, str | None]] = {}
-        self._not_before = 0.0
+        self._registry, self._routes, self._monotonic = registry, routes, monotonic
+        self._due: set[_App] = set()
+        self._set: dict[_App, Mapping[Alias, str | None]] = {}
+        self._not_before = self._review = 0.0
 
     def saw(self, step: ActionStep) -> None:
         """Note that an action has come to an end that may move an alias."""
@@ -35,10 +38,15 @@ class Aliases:
 
     def catch_up(self, actions: Actions) -> None:
         """Move the aliases of the apps that are due; while the registry is away they stay due. Raises BrokerAway."""
-        if self._monotonic() < self._not_before:
+        now = self._monotonic()
+        if now < self._not_before or not (self._due or now >= self._review):
             return
+        routes = self._routes()
+        if now >= self._review:
+            self._due |= routes.keys()
+            self._review = now + _REVIEW_S
         for app, environment in sorted(self._due):
-            wanted = wanted_aliases(self._route(app, environment), actions, app, environment)
+            wanted = wanted_aliases(routes.get((app, environment)), actions, app, environment)
             try:
                 if self._set.get((app, environment)) != wanted:
                     self._registry.set_aliases(app, environment, wanted)

@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 import confluent_kafka as ck
@@ -15,7 +15,7 @@ from adapters.action_log import ActionLog
 from adapters.kafka import read_all
 from adapters.patience import EXIT_CRASHED, EXIT_FENCED, Readiness, patiently
 from adapters.registry import Registry, RegistryAway, VersionRegistry
-from adapters.routes import read_route
+from adapters.routes import read_routes
 from adapters.settings import Settings
 from adapters.shard_log import BrokerAway, Fenced, TransactionFailed
 from adapters.telemetry import Telemetry, set_up_logging
@@ -205,9 +205,12 @@ def build_finetune_worker(
 ) -> FinetuneWorker:
     """A worker on the settings' cluster, store, provider and registry."""
 
-    def route(app: str, environment: str) -> RouteTable | None:
+    def routes() -> Mapping[tuple[str, str], RouteTable]:
         with _broker_errors():
-            return read_route(settings, app, environment)
+            return read_routes(settings)
+
+    def route(app: str, environment: str) -> RouteTable | None:
+        return routes().get((app, environment))
 
     def policy(app: str, environment: str) -> AppPolicy:
         configs = ConfigLog()
@@ -221,7 +224,7 @@ def build_finetune_worker(
     steps = FinetuneSteps(
         StoredDatasets(settings), versions, OpenAITuning(settings), route, policy, lambda: time.time_ns() // 1_000_000
     )
-    return FinetuneWorker(ActionLog(settings, "finetune"), steps, Aliases(versions, route), readiness, stop)
+    return FinetuneWorker(ActionLog(settings, "finetune"), steps, Aliases(versions, routes), readiness, stop)
 
 
 def main(settings: Settings) -> int:

@@ -117,7 +117,8 @@ class World:
         provider = crashing(self.provider, crash, "upload", "submit", "keep_one", "answers")
         registry = crashing(self.registry, crash, "register", "note")
         steps = FinetuneSteps(self.store, registry, provider, route, lambda *_: POLICY, lambda: self.now)
-        aliases = Aliases(self.registry, route, monotonic=lambda: self.now / 1000)
+        routes = lambda: {} if self.table is None else {("desk", "demo"): self.table}  # noqa: E731
+        aliases = Aliases(self.registry, routes, monotonic=lambda: self.now / 1000)
         self.worker = FinetuneWorker(
             log, steps, aliases, self.told, threading.Event(), clock_ms=lambda: self.now, monotonic=lambda: self.now / 1000
         )
@@ -452,6 +453,17 @@ def test_a_promotion_moves_the_aliases(world: World) -> None:
     promote(world, "v2")
     world.turn()
     assert aliases(world) == {"v1": ("previous",), "v2": ("champion",)}
+
+
+def test_what_a_person_released_at_once_moves_the_aliases_though_no_action_ended(world: World) -> None:
+    name = world.registry.register("desk", "demo", msgspec.structs.replace(BASE, system_prompt="Be kind."))
+    world.turn()
+    world.table = RouteTable(
+        app="desk", environment="demo", epoch=5, based_on=4, champion=name, previous="v1", versions={name: BASE}
+    )
+    world.now += 60_000
+    world.turn()
+    assert aliases(world) == {"v1": ("previous",), name: ("champion",)}
 
 
 def test_a_candidate_that_failed_its_canary_is_none_any_more(world: World) -> None:
