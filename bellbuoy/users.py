@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
@@ -82,7 +81,6 @@ class Users:
             await self._send(session)
 
     async def _ask(self, session: aiohttp.ClientSession, question: Question) -> None:
-        request_id = f"{time.time_ns() // 1_000_000}-{uuid.uuid4().hex}"  # when it was sent, and something of its own
         body: dict[str, Any] = {
             "model": self._app,
             "messages": [{"role": "user", "content": question.text}],
@@ -94,16 +92,16 @@ class Users:
             async with session.post(
                 f"{self._urls['gateway']}/v1/chat/completions",
                 data=msgspec.json.encode(body),
-                headers={"content-type": "application/json", "x-client-request-id": request_id},
+                headers={"content-type": "application/json"},
             ) as reply:
                 raw = await reply.read()
                 if reply.status != 200:
-                    self._count_failure(f"HTTP {reply.status}", request_id)
+                    self._count_failure(f"HTTP {reply.status}")
                     return
                 version = reply.headers.get("x-bellbuoy-version", "")
                 id_, receipt = reply.headers.get("x-bellbuoy-id", ""), reply.headers.get("x-bellbuoy-receipt")
         except (aiohttp.ClientError, TimeoutError) as error:
-            self._count_failure(type(error).__name__, request_id)
+            self._count_failure(type(error).__name__)
             return
         answer: str = msgspec.json.decode(raw)["choices"][0]["message"]["content"] or ""
         self.counts.interactions += 1
@@ -151,5 +149,5 @@ class Users:
             self._verdicts.extendleft(reversed(batch))  # their ids make a repetition harmless
             await asyncio.sleep(1)
 
-    def _count_failure(self, kind: str, request_id: str) -> None:  # noqa: ARG002  # for who remembers them
+    def _count_failure(self, kind: str) -> None:
         self.failed[kind] = self.failed.get(kind, 0) + 1

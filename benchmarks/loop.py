@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.loop_clients import Clients
 from benchmarks.loop_crashes import Crashes, Outcome
-from benchmarks.loop_rollbacks import Late, Rollbacks, after_verified, measure, open_desk
+from benchmarks.loop_rollbacks import Rollbacks, after_verified, measure, open_desk
 from benchmarks.loop_stack import LoopStack, until
 from benchmarks.report import emit
 
@@ -55,10 +55,10 @@ def report_rollbacks(name: str, seen: Rollbacks) -> None:
     emit(f"{name}_unverified", seen.unverified, f"of {len(seen.seconds)} rollbacks", PACKAGES)
 
 
-def report_late(name: str, late: list[Late]) -> None:
-    """Their number, and which to stderr."""
+def report_late(name: str, late: list[int]) -> None:
+    """Their number, and how late they were to stderr."""
     if late:
-        say(f"PROBLEM requests on a bad version after its rollback was verified: {late}")
+        say(f"PROBLEM requests on a bad version arrived so many ms after its rollback was verified: {late}")
     emit(name, len(late), "requests", PACKAGES)
 
 
@@ -90,7 +90,6 @@ def report_crashes(seen: Outcome) -> None:
     emit("loop.refused_requests", sum(seen.refused.values()), f"of {seen.answered} requests", PACKAGES)
     emit("loop.cut_requests", seen.cut, "requests of killed gateways", PACKAGES)
     report_late("loop.requests_after_verified_under_crashes", seen.after_verified)
-    emit("loop.last_words_of_killed_gateways", seen.last_words, "requests", PACKAGES)
 
 
 def main() -> None:

@@ -14,12 +14,11 @@ from benchmarks.loop_stack import ENVIRONMENT, LoopStack
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that got no answer: at which gateway, when (monotonic), an HTTP status or the name of an error, its id."""
+    """A request that got no answer: at which gateway, when (monotonic), and an HTTP status or the name of an error."""
 
     instance: str
     at: float
     kind: str
-    request: str
 
 
 class _Users(Users):
@@ -28,9 +27,9 @@ class _Users(Users):
     instance: str
     failures: list[Failure]
 
-    def _count_failure(self, kind: str, request_id: str) -> None:
-        super()._count_failure(kind, request_id)
-        self.failures.append(Failure(self.instance, time.monotonic(), kind, request_id))
+    def _count_failure(self, kind: str) -> None:
+        super()._count_failure(kind)
+        self.failures.append(Failure(self.instance, time.monotonic(), kind))
 
 
 class Clients:

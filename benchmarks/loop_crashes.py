@@ -14,7 +14,7 @@ from adapters.registry import Registry, RegistryAway
 from bellbuoy.routing import ask_release
 from bellbuoy.story import HELP_DESK_PROMPT, SANDBOX_MODEL
 from benchmarks.loop_clients import Clients, Failure
-from benchmarks.loop_rollbacks import GOOD, Late, after_verified, open_desk, release_bad
+from benchmarks.loop_rollbacks import GOOD, after_verified, open_desk, release_bad
 from benchmarks.loop_stack import ENVIRONMENT, SECOND, LoopStack, NotInTime, spawn, until
 from core.actions import ENDED
 from core.incident import digest_of
@@ -58,10 +58,8 @@ class Outcome:
     duplicates: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
-    after_verified: list[Late] = field(default_factory=list)
-    last_words: int = 0
-    """Requests on a bad version that arrived after `verified`, but had been sent before by a gateway that was killed: what it
-    wrote still lay in a socket when everybody knew that it was dead. Nobody got an answer to them."""
+    after_verified: list[int] = field(default_factory=list)
+    """How many ms after `verified` a request reached a bad version, for each that did."""
 
     @property
     def crashes(self) -> int:
@@ -279,10 +277,7 @@ class Crashes:
         out.duplicates += self._jobs_twice(steps)
         out.duplicates += epochs_back([report for report, _ in told.reports])
         out.stuck += [f"{id_}: {of[-1].state}/{of[-1].phase}" for id_, of in steps.items() if of[-1].state not in ENDED]
-        cut = {failure.request for failure in clients.failures if self._was_cut(failure)}
-        late = after_verified(self._loop, self._verified_at)
-        out.after_verified = [one for one in late if one.request not in cut or one.sent_after]
-        out.last_words = len(late) - len(out.after_verified)
+        out.after_verified = after_verified(self._loop, self._verified_at)
 
     def _was_cut(self, failure: Failure) -> bool:
         if failure.kind.startswith("HTTP"):

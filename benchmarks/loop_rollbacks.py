@@ -22,20 +22,6 @@ class Rollbacks:
     """Digest of the system prompt as the sandbox logs it → when its rollback was verified, ms."""
 
 
-@dataclass(frozen=True)
-class Late:
-    """A request on a bad version by its client's id, when it reached the sandbox, and when `verified` had been said, ms."""
-
-    request: str
-    arrived_ms: int
-    verified_ms: int
-
-    @property
-    def sent_after(self) -> bool:
-        """Whether its client sent it after `verified`: its id begins with the time."""
-        return int(self.request.partition("-")[0]) > self.verified_ms
-
-
 def open_desk(loop: LoopStack, app: str) -> None:
     """Release an app's first version, and wait until every gateway has its route: before, it would pass requests through."""
     configuration = CallConfiguration(model=SANDBOX_MODEL, system_prompt=HELP_DESK_PROMPT)
@@ -83,10 +69,10 @@ def measure(loop: LoopStack, app: str, rounds: int, *, kill: bool) -> Rollbacks:
     return out
 
 
-def after_verified(loop: LoopStack, verified_at: dict[str, int]) -> list[Late]:
-    """Requests to a bad version that reached the sandbox after its rollback was verified."""
-    told = [(entry, verified_at.get(entry["system"])) for entry in loop.sandbox_log("chat")]
-    return [Late(entry["request"], entry["time"], at) for entry, at in told if at is not None and entry["time"] > at]
+def after_verified(loop: LoopStack, verified_at: dict[str, int]) -> list[int]:
+    """Requests to a bad version that reached the sandbox after its rollback was verified: so many ms after."""
+    told = [(entry["time"], verified_at.get(entry["system"])) for entry in loop.sandbox_log("chat")]
+    return [arrived - verified for arrived, verified in told if verified is not None and arrived > verified]
 
 
 def _again(loop: LoopStack) -> bool:

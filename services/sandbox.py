@@ -149,7 +149,7 @@ class Sandbox:
             system=digest,
             stream=bool(wanted.stream),
             conversation=_header(request, "x-bellbuoy-conversation"),
-            request=_header(request, "x-client-request-id"),
+            request=_header(request, "x-bellbuoy-id"),
         )
         hit = self._faults.hit("chat", "POST", wanted.model, digest)
 
