@@ -138,8 +138,9 @@ class Sandbox:
     # --- chat and models --------------------------------------------------------------------------------------------
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        time_ms, monotonic = arrival()
-        wanted = read(await request.read(), ChatRequest)
+        body = await request.read()
+        time_ms, monotonic = arrival(request.transport)
+        wanted = read(body, ChatRequest)
         digest = hashlib.sha256(wanted.system().encode()).hexdigest()[:16]
         self._log.note(
             "chat",

@@ -1,6 +1,9 @@
 """The sandbox's own log, by which tests count at the receiver: on disk, with its newest entries in memory."""
 
+import asyncio
 import os
+import socket
+import sys
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -12,6 +15,10 @@ KEPT: Final = 50_000
 """Entries in memory."""
 MAX_BYTES: Final = 128 * 1024 * 1024
 """Of the file; the one before it is kept beside it."""
+
+
+_LAST_DATA: Final = slice(52, 56)
+"""Where Linux's `struct tcp_info` holds the milliseconds since data last came (tcpi_last_data_recv)."""
 
 
 class _Entry(msgspec.Struct):
@@ -78,6 +85,18 @@ class RequestLog:
             os.write(self._fd, b"\n")
 
 
-def arrival() -> tuple[int, float]:
-    """Now: milliseconds since 1970, and seconds of the monotonic clock."""
-    return time.time_ns() // 1_000_000, time.monotonic()
+def arrival(transport: asyncio.BaseTransport | None) -> tuple[int, float]:
+    """When the last bytes of a request reached this machine: milliseconds since 1970, and seconds of the monotonic clock.
+
+    The kernel says how long ago that was; the handler of a busy server may begin much later.
+    """
+    waited_ms = _since_last_data_ms(transport)
+    return time.time_ns() // 1_000_000 - waited_ms, time.monotonic() - waited_ms / 1000
+
+
+def _since_last_data_ms(transport: asyncio.BaseTransport | None) -> int:
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is None:
+        return 0
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.stop)
+    return int.from_bytes(info[_LAST_DATA], sys.byteorder)

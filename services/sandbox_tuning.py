@@ -102,8 +102,9 @@ class Tuning:
 
     async def create_job(self, request: web.Request) -> web.Response:
         """Create a job; its files are validated and its checkpoints measured now, and told when their time comes."""
-        time_ms, monotonic = arrival()
-        wanted = read(await request.read(), JobRequest)
+        body = await request.read()
+        time_ms, monotonic = arrival(request.transport)
+        wanted = read(body, JobRequest)
         for field, id_ in (("training_file", wanted.training_file), ("validation_file", wanted.validation_file)):
             if id_ is not None and self._state.file(id_) is None:
                 raise Refused(f"there is no such {field.replace('_', ' ')}", field)
@@ -142,7 +143,7 @@ class Tuning:
         return answered(job)
 
     async def cancel_job(self, request: web.Request) -> web.Response:
-        time_ms, monotonic = arrival()
+        time_ms, monotonic = arrival(request.transport)
         try:
             job = self._state.cancel(request.match_info["id"])
         except NotPossible as error:

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -433,6 +435,19 @@ def test_its_log_names_the_prompt_and_the_conversation(sandbox: SandboxProcess, 
     entry = sandbox.log("chat")[-1]
     assert (entry["conversation"], entry["system"]) == ("c-1", hashlib.sha256(b"Be.").hexdigest()[:16])
     assert {"time", "monotonic"} <= entry.keys()
+
+
+def test_its_log_tells_when_a_request_arrived_not_when_it_was_taken_up(sandbox: SandboxProcess, client: openai.OpenAI) -> None:
+    ask(client, "hello")  # the connection stays open
+    assert sandbox.process is not None
+    with ThreadPoolExecutor() as pool:
+        sandbox.process.send_signal(signal.SIGSTOP)
+        asked = pool.submit(ask, client, "are you there?")
+        time.sleep(0.5)
+        sandbox.process.send_signal(signal.SIGCONT)
+        continued_ms = time.time_ns() // 1_000_000
+        asked.result(30)
+    assert sandbox.log("chat")[-1]["time"] < continued_ms - 100
 
 
 def test_a_chat_that_a_fault_refused_is_in_the_log(sandbox: SandboxProcess, client: openai.OpenAI) -> None:
