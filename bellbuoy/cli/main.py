@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 STACK: Final = "The stack"
 LOOK: Final = "Look and answer (on a running stack)"
 LOOP: Final = "Versions and routes (the loop)"
+SCORES: Final = "Scores (on a file, needs no stack)"
 PROCESSES: Final = "One process (what `up` starts; in production each runs alone)"
 
 
@@ -41,6 +42,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rollback": Entry("bellbuoy.cli.rollback", "command", "Take a version off at once, and see it verified.", LOOP),
     "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
+    "score": Entry("bellbuoy.cli.score", "command", "Score a file of texts, with reasons.", SCORES),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
     "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
