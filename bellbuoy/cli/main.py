@@ -43,6 +43,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
     "score": Entry("bellbuoy.cli.score", "command", "Score a file of texts, with reasons.", SCORES),
+    "evaluate-scorer": Entry(
+        "bellbuoy.cli.evaluate_scorer", "command", "How well scores tell the labels of a file apart.", SCORES
+    ),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
     "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
