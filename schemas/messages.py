@@ -453,6 +453,8 @@ class Config(Message):
     rules: Rules = Rules()
     max_text_bytes: int = 32_768
     max_pairs_per_block: int = 256
+    heads: str = ""
+    """sha256 of the table of learned heads."""
 
 
 class Activation(Message):
