@@ -23,13 +23,15 @@ from bellbuoy.control import actor, new_id
 from core.configs import ConfigLog
 from core.rules import check_rules, default_config
 from core.scoring import SCORER_VERSIONS
+from core.scoring.corrections import check_adapted
 from schemas.codec import Outgoing, cloud_headers, digest, encode
 from schemas.messages import Activation, Config
-from schemas.topics import CONFIG, RAW_TOPICS, SUMMARIES
+from schemas.topics import CONFIG, MAX_RECORD_BYTES, RAW_TOPICS, SUMMARIES
 
 log = logging.getLogger(__name__)
 
 WRITER: Final = "config-writer"
+MAX_CONFIG_BYTES: Final = MAX_RECORD_BYTES - 64 * 1024
 _ATTEMPTS: Final = 20
 
 
@@ -123,6 +125,13 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
 def check_change(current: Config | None, wanted: Config) -> None:
     """Raises ConfigConflict or ValueError for a config that must not follow the current one, since the fold could not go on."""
     check_rules(wanted.rules)
+    check_adapted(wanted.adapted)
+    size = len(encode(wanted))
+    if size > MAX_CONFIG_BYTES:
+        raise ConfigConflict(
+            f"the config would have {size:,} bytes, {MAX_CONFIG_BYTES:,} is the most that a record holds: "
+            f"{sum(len(head.weights) for head in wanted.adapted):,} of them are corrections of {len(wanted.adapted)} scores"
+        )
     if current is None:
         return
     if current.shards != wanted.shards:

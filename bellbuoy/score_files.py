@@ -4,16 +4,17 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.settings import Settings
 from core.score_lines import BadRow, Row, read_row
 from core.scoring import SCORER_VERSIONS, ScoredText, Scoring
-from schemas.messages import Config
+from schemas.messages import AdaptedHead, Config
 
 BLOCK: Final = 256
 MAX_LINE: Final = 16 * 1024 * 1024
@@ -84,8 +85,15 @@ def score_rows(scoring: Scoring, rows: Iterator[Row | BadRow]) -> Iterator[list[
         yield [(row, next(texts) if isinstance(row, Row) else None) for row in block]
 
 
-def build_scoring(settings: Settings, scorers: list[str] | None = None) -> Scoring:
+def build_scoring(settings: Settings, scorers: Sequence[str] = (), adapted: Sequence[AdaptedHead] = ()) -> Scoring:
     """The scorers of this code (or those of them that are named) with everything that they need on this machine."""
-    table = load_embedding(settings)
-    chosen = {name: SCORER_VERSIONS[name] for name in scorers or SCORER_VERSIONS}
-    return Scoring(Config(scorers=chosen, embedding=table.digest, partitions={}, shards=1), table)
+    table, heads = load_embedding(settings), load_heads()
+    config = Config(
+        scorers={name: SCORER_VERSIONS[name] for name in scorers or SCORER_VERSIONS},
+        embedding=table.digest,
+        heads=heads.digest,
+        partitions={},
+        shards=1,
+        adapted=list(adapted),
+    )
+    return Scoring(config, table, heads)

@@ -1,10 +1,14 @@
 """Labels of rows: which names a row says are so, or are not so."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
+from core.score_lines import METRIC_OF, BadRow, Row, read_row
 from schemas.codec import InvalidMessage, decode
-from schemas.messages import Message
+from schemas.messages import ChatMessage, Message
 
 MAX_NAME: Final = 128
 FIELDS: Final[Mapping[str, str]] = {
@@ -30,6 +34,36 @@ class LabelledLine(Message):
     injection: int | bool | None = None
     response_harmful: int | bool | None = None
     refusal: int | bool | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A row that can be scored, with its labels by name."""
+
+    row: Row
+    labels: dict[str, int]
+    source: str | None
+    language: str | None
+
+
+def read_labelled(line: bytes, number: int, app: str, environment: str, fields: Mapping[str, str]) -> Labelled | BadRow:
+    """A labelled row; the `text` of one whose labels are all of responses is the response."""
+    row = read_row(line, number, app, environment)
+    if isinstance(row, BadRow):
+        return row
+    try:
+        labels, given = read_labels(line, fields)
+    except InvalidMessage as error:
+        return BadRow(row.id, f"{error.reason} ({error.field})")
+    said = row.interaction
+    if labels and row.given == {"prompt"} and len(said.input) == 1 and all(_of_response(name) for name in labels):
+        answer = ChatMessage(role="assistant", content=said.input[0].content)
+        row = Row(row.id, msgspec.structs.replace(said, input=[], output=[answer]), frozenset({"response"}))
+    return Labelled(row, labels, given.source, given.language or given.lang)
+
+
+def _of_response(name: str) -> bool:
+    return name.startswith("response.") or METRIC_OF.get(name, name) == "refusal"
 
 
 def read_labels(line: bytes, fields: Mapping[str, str] = FIELDS) -> tuple[dict[str, int], LabelledLine]:

@@ -25,8 +25,6 @@ _KIND_OF_RULE: Final[Mapping[str, str]] = {
     "storage_key": "secret",
     "password": "secret",
 }
-FEATURE: Final = "feature:"
-"""A reason that begins so names a feature of a learned scorer, any other one a rule."""
 
 
 class ScoreLine(Message):
@@ -193,9 +191,9 @@ def _reasons(score: Score) -> list[dict[str, Any]]:
 
 
 def _reason(reason: Reason) -> dict[str, Any]:
-    if reason.rule.startswith(FEATURE):
-        return {"feature": reason.rule[len(FEATURE) :], "start": reason.start, "end": reason.end}
-    return {"rule": reason.rule, "start": reason.start, "end": reason.end}
+    """A learned scorer's reason is a feature, `head:words`; any other one is a rule."""
+    kind = "feature" if ":" in reason.rule else "rule"
+    return {kind: reason.rule, "start": reason.start, "end": reason.end}
 
 
 def _by_kind(metric: str, score: Score) -> dict[str, dict[str, Any]]:

@@ -436,6 +436,28 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     apps: tuple[AppPolicy, ...] = ()
 
 
+class AdaptedHead(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """An app's own correction of one learned score, made by `bellbuoy adapt` and applied to that app alone.
+
+    A corrected score's scorer is `name@(version × 1,000 + correction's version)`, so that detection takes the new version for
+    what it is. A rollback is a further version with the weights of an older one, or with none: the frozen score.
+    """
+
+    app: str
+    environment: str
+    name: str
+    """The metric: `prompt.safety.unsafe`."""
+    version: int
+    """Counts from 1 and never falls."""
+    heads: str = ""
+    """Digest of the frozen heads that it corrects; with other heads it does nothing."""
+    languages: tuple[str, ...] = ()
+    """Languages that the labels were in: there the score fires although the frozen heads do not cover them."""
+    weights: bytes = b""
+    restores: int = 0
+    """The version whose weights a rollback brought back; 0 where it is none."""
+
+
 class Config(Message):
     """Immutable by digest: what scoring and judging depend on."""
 
@@ -455,6 +477,8 @@ class Config(Message):
     max_pairs_per_block: int = 256
     heads: str = ""
     """sha256 of the table of learned heads."""
+    adapted: list[AdaptedHead] = []
+    """One entry per (app, environment, name)."""
 
 
 class Activation(Message):

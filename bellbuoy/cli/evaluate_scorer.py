@@ -9,16 +9,16 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
+from adapters.adapted import load_corrections
 from adapters.settings import Settings
 from bellbuoy.cli.printing import fail, harmless, print_json, table
 from bellbuoy.cli.score import Progress
 from bellbuoy.score_files import UnreadableFile, build_scoring, lines, score_rows
 from core.evaluation import Evaluation, Figure, evaluate
-from core.labels import FIELDS, read_labels
+from core.labels import FIELDS, Labelled, read_labelled
 from core.metrics import FIRES
-from core.score_lines import METRIC_OF, UNKNOWN_LANGUAGE, BadRow, Row, read_row
+from core.score_lines import METRIC_OF, UNKNOWN_LANGUAGE, BadRow, Row
 from core.scoring import ScoredText
-from schemas.codec import InvalidMessage
 from schemas.messages import FIXED_ONE
 
 ALL: Final = "all"
@@ -77,16 +77,17 @@ def command(
     """
     if str(file) != "-" and not file.is_file():
         raise fail(f"{file}: there is no such file")
-    fields = dict(FIELDS) | dict(_mapped(pair) for pair in mapped or ())
+    fields = mapped_fields(mapped)
     wanted = {name.strip() for name in names.split(",")} if names else None
-    scoring = build_scoring(Settings())
+    settings = Settings()
+    scoring = build_scoring(settings, adapted=load_corrections(settings, app, environment).active())
     judgements: Judgements = {}
-    read = _Labelled(file, app, environment, fields)
+    read = _Rows(file, app, environment, fields)
     progress, unscored = Progress(), 0
     try:
         for block in score_rows(scoring, iter(read)):
             for row, text in block:
-                unscored += _judge(judgements, read.labels.pop(row.id), text, wanted)
+                unscored += _judge(judgements, read.labelled.pop(row.id), text, wanted)
             progress.add(len(block))
     except UnreadableFile as error:
         raise fail(str(error)) from None
@@ -103,45 +104,39 @@ def command(
         typer.echo(table(("NAME", "PART", "ROWS", "POSITIVE", *(title for _, title in _SHOWN)), rows, right=[2, 3]))
 
 
-class _Labelled:
-    """The rows of a file that have labels; `labels` holds those of the rows that are under way, by the line's number."""
+class _Rows:
+    """The rows of a file that have labels; `labelled` holds those that are under way, by the line's number."""
 
     def __init__(self, file: Path, app: str, environment: str, fields: dict[str, str]) -> None:
         self._file, self._app, self._environment, self._fields = file, app, environment, fields
-        self.labels: dict[str | int, tuple[dict[str, int], str | None, str | None]] = {}
+        self.labelled: dict[str | int, Labelled] = {}
         self.bad = self.unlabelled = 0
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         for number, line in lines(self._file):
-            row = BadRow(number, "too long") if line is None else read_row(line, number, self._app, self._environment)
-            if line is None or isinstance(row, BadRow):
+            read = None if line is None else read_labelled(line, number, self._app, self._environment, self._fields)
+            if read is None or isinstance(read, BadRow):
                 self.bad += 1
-                continue
-            try:
-                said, given = read_labels(line, self._fields)
-            except InvalidMessage:
-                self.bad += 1
-                continue
-            if not said:
+            elif not read.labels:
                 self.unlabelled += 1
-                continue
-            self.labels[number] = (said, given.source, given.language or given.lang)
-            yield Row(number, row.interaction, row.given)
+            else:
+                self.labelled[number] = read
+                yield Row(number, read.row.interaction, read.row.given)
 
 
 def _judge(
     judgements: Judgements,
-    labelled: tuple[dict[str, int], str | None, str | None],
+    labelled: Labelled,
     text: ScoredText | None,
     wanted: set[str] | None,
 ) -> int:
     """Add a row's scores to the parts that it belongs to; how many of its labels have no score."""
     assert text is not None
-    said, source, language = labelled
+    source, language = labelled.source, labelled.language
     found = text.scores.get("prompt.language")
     language = language or (found.label if found is not None else None) or UNKNOWN_LANGUAGE
     missing = 0
-    for name, label in said.items():
+    for name, label in labelled.labels.items():
         if wanted is not None and name not in wanted:
             continue
         score = text.scores.get(METRIC_OF.get(name, name))
@@ -158,11 +153,15 @@ def _judge(
     return missing
 
 
-def _mapped(pair: str) -> tuple[str, str]:
-    field_, _, name = pair.partition("=")
-    if not field_ or not name:
-        raise fail(f"--map {pair}: write FIELD=NAME")
-    return field_, name
+def mapped_fields(pairs: list[str] | None) -> dict[str, str]:
+    """FIELDS with those that FIELD=NAME adds or replaces; fails with a sentence for another form."""
+    fields = dict(FIELDS)
+    for pair in pairs or ():
+        name, _, score = pair.partition("=")
+        if not name or not score:
+            raise fail(f"--map {pair}: write FIELD=NAME")
+        fields[name] = score
+    return fields
 
 
 def _rank(entry: tuple[tuple[str, str, str], Judged]) -> tuple[str, int, str]:

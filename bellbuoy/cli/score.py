@@ -9,6 +9,7 @@ from typing import IO, Annotated, Final
 
 import typer
 
+from adapters.adapted import load_corrections
 from adapters.settings import Settings
 from bellbuoy.cli.printing import fail
 from bellbuoy.score_files import UnreadableFile, build_scoring, read_rows, score_rows
@@ -46,7 +47,9 @@ def command(
     chosen = _chosen(scorers)
     if str(file) != "-" and not file.is_file():
         raise fail(f"{file}: there is no such file")
-    scoring, results = build_scoring(Settings(), chosen), Results(chosen)
+    settings = Settings()
+    adapted = load_corrections(settings, app, environment).active()
+    scoring, results = build_scoring(settings, chosen, adapted), Results(chosen)
     progress, bad = Progress(), 0
     try:
         with _output(out) as target:

@@ -7,6 +7,7 @@ from typing import Final
 from core.redaction import Redactor
 from core.scoring import answer, language, latency, pii, refusal, safety, thumbs, topic
 from core.scoring.batch import ActScorer, Batch, Need, Reading, Scorer, Scores
+from core.scoring.corrections import Corrections
 from core.scoring.heads import Heads
 from core.scoring.reading import RedactedInteraction, redact_act, redact_interaction
 from core.scoring.words import WordSums
@@ -66,7 +67,7 @@ class Scoring:
     """Scores records under one config. Holds caches only: what it returns depends on the record and the config."""
 
     def __init__(self, config: Config, embedding: EmbeddingTable, heads: HeadTable) -> None:
-        """Raises ValueError for a scorer version, an embedding or heads that this code or machine does not have."""
+        """Raises ValueError for a scorer version, an embedding, heads or corrections that this code or machine does not have."""
         unknown = {name: version for name, version in config.scorers.items() if SCORER_VERSIONS.get(name) != version}
         if unknown:
             raise ValueError(f"the config names scorer versions that this code does not have: {unknown}")
@@ -81,6 +82,7 @@ class Scoring:
         self._redactor = Redactor(config.max_text_bytes)
         self._words = WordSums(embedding)
         self._heads = Heads(heads, embedding)
+        self._corrections = Corrections(config.adapted, self._heads, embedding.dimensions)
 
     def interactions(self, batch: Sequence[Interaction]) -> list[ScoredText]:
         """Redact and score; only interactions of kind `chat` get scores other than `scorer.error`."""
@@ -94,6 +96,7 @@ class Scoring:
             for scorer in self._scorers:
                 for number, scores in zip(chats, self._guarded(scorer, shared, chats, failed), strict=True):
                     results[number].scores.update(scores)
+            self._corrections.apply(shared, [results[number].scores for number in chats])
         if self._counts_errors:
             for number, result in enumerate(results):
                 result.scores[SCORER_ERROR] = _errors(failed[number]) if number in failed else answer.UNFIRED

@@ -63,7 +63,7 @@ def test_a_part_of_one_class_has_null_figures(tmp_path: Path) -> None:
 
 
 def test_a_label_without_its_score_is_counted(tmp_path: Path) -> None:
-    result = run(tmp_path, [*ROWS, {"text": "hello", "refusal": 1}])
+    result = run(tmp_path, [*ROWS, {"response": "hello", "harmful": 1}])
     assert "1 labels are of scores that their row does not have" in result.stderr
 
 
