@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "setup": Entry("bellbuoy.cli.stack", "setup", "Fetch and build what a first start needs.", STACK),
     "doctor": Entry("bellbuoy.cli.stack", "doctor", "Check this machine and the cluster, and say what to do.", STACK),
     "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
+    "explain": Entry("bellbuoy.cli.explain", "command", "Why an interaction has its scores, in words of its text.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
     "routes": Entry("bellbuoy.cli.routes", "routes", "Which version of an app answers.", LOOP),
