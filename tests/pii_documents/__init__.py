@@ -1,9 +1,12 @@
 """Documents with invented personal data and secrets, and look-alikes, written by hand: how well is redaction doing?
 
-`seen.txt` was written before the rules were tuned, and they were tuned on it; `unseen.txt` was written at the same time from
-the definitions of the kinds alone, and is only measured. A line is one document: `+` holds the values between « and » (of
-the section's kind, or of the kind before |), `-` holds none of that kind. Every check digit is right by construction. `¦` is
-where a key is joined when it is read, so that no scanner of repositories takes it for a real one; `\\\\n` a line break, after another backslash the two characters.
+`seen.txt` was written before the rules were tuned, and they were tuned on it. `unseen.txt` was written at the same time from
+the definitions of the kinds alone; its first measurement found 178 of its 181 values and 1 false firing, and the faults that
+it showed (one number that no issuer has, three contexts) were repaired after that. `later.txt` is only measured.
+
+A line is one document: `+` holds the values between « and » (of the section's kind, or of the kind before |), `-` holds none
+of that kind. Every check digit is right by construction. `¦` is where a key is joined when it is read, so that no scanner of
+repositories takes it for a real one; `\\n` is a line break, behind another backslash the two characters.
 """
 
 import re
