@@ -90,9 +90,9 @@ class Redactor:
         """Key ids that the policy names and this machine does not have: what they should hash is masked."""
         return self._policy.missing_keys
 
-    def of(self, app: str | None, environment: str | None) -> Self:
+    def of(self, app: str | None, environment: str) -> Self:
         """The redactor as the policy wants it for an app; it is this one where nothing but masks is asked for."""
-        treatment = self._policy.of(app or "", environment or "")
+        treatment = self._policy.of(app, environment)
         if treatment is self._treatment:
             return self
         view = type(self).__new__(type(self))

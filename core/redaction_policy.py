@@ -7,7 +7,7 @@ from typing import Final
 
 from core.pii_checks import Rule
 from core.pii_folding import fold
-from core.pii_rules import KINDS
+from core.pii_rules import KINDS, RULES
 from schemas.messages import RedactionRule
 
 DROPPED: Final = "[DROPPED]"
@@ -15,6 +15,20 @@ DROPPED: Final = "[DROPPED]"
 _LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _CASELESS: Final = frozenset(("email", "iban", "national_id", "mac", "ip"))
 _UNSEPARATED: Final = frozenset(("phone", "card", "iban", "ssn", "national_id", "mac"))
+
+
+_MASKS: Final = tuple(sorted({rule.placeholder for rule in RULES}))
+_MAX_APPS: Final = 1_024
+
+
+def placeholders_in(text: str) -> set[str]:
+    """The masks whose findings a redacted text had, also where a hash or `[DROPPED]` stands in their place.
+
+    >>> sorted(placeholders_in("[EMAIL:aabbccddeeffgghh] wrote to [EMAIL] about [CARD]"))
+    ['[CARD]', '[EMAIL]']
+    """
+    found = {mask for mask in _MASKS if mask in text or f"{mask[:-1]}:" in text} if "[" in text else set()
+    return found | {DROPPED} if DROPPED in text else found
 
 
 class Treatment:
@@ -62,17 +76,20 @@ class Policy:
         self._rules = tuple(rules)
         self._keys = {name: key for name, key in keys.items() if key}
         self.missing_keys = frozenset(rule.key or "" for rule in rules if rule.action == "hash" and rule.key not in self._keys)
-        self._treatments: dict[tuple[str, str], Treatment | None] = {}
+        self._treatments: dict[tuple[str | None, str], Treatment | None] = {}
 
-    def of(self, app: str, environment: str) -> Treatment | None:
-        """The treatment of an app's findings; None where all are masked."""
+    def of(self, app: str | None, environment: str) -> Treatment | None:
+        """The treatment of an app's findings; None where all are masked.
+
+        An app that is not known gets no hash, and drops what is dropped for any app.
+        """
         if not self._rules:
             return None
         where = (app, environment)
         if where not in self._treatments:
             if len(self._treatments) >= _MAX_APPS:
                 self._treatments.clear()
-            self._treatments[where] = self._resolved(app, environment)
+            self._treatments[where] = self._resolved(app, environment) if app else self._strictest()
         return self._treatments[where]
 
     def _resolved(self, app: str, environment: str) -> Treatment | None:
@@ -86,5 +103,6 @@ class Policy:
                 actions[kind] = self._keys[rule.key]
         return Treatment(app, actions) if actions else None
 
-
-_MAX_APPS: Final = 1_024
+    def _strictest(self) -> Treatment | None:
+        dropped = [kind for kind in KINDS if any(rule.action == "drop" and rule.kind in (None, kind) for rule in self._rules)]
+        return Treatment("", dict.fromkeys(dropped)) if dropped else None
