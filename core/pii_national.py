@@ -59,7 +59,7 @@ def _letters(valid: Callable[[str], bool]) -> Check:
     """A check of letters and digits."""
 
     def check(data: bytes, start: int, end: int) -> int | None:
-        known = alone(data, start, end, b"-") and valid(letters_of(data, start, end))
+        known = alone(data, start, end, b"-./") and valid(letters_of(data, start, end))
         return end if known and not after(data, start, NOT_PERSONAL) else None
 
     return check

@@ -133,12 +133,16 @@ _VERSION_WORDS: Final = words(
 _ADDRESS_WORDS: Final = words(r"\bips?\b|ipv4|_ip\b|\bip_|host|addr|server|\bping|://|@")
 
 
+_NOBODYS: Final = frozenset((b"10.0.0.0", b"172.16.0.0", b"192.168.0.0", b"1.2.3.4"))
+"""Names of the private networks, and the example that everybody writes."""
+
+
 def _ipv4(data: bytes, start: int, end: int) -> int | None:
     """A dotted quad that is no version number, mask, loopback or unspecified address: private, spread like one, or called one."""
     octets = [int(part) for part in data[start:end].split(b".")]
     if not alone(data, start, end, b".-") or octets[0] in (0, 127, 255) or data[start - 1 : start] in (b"v", b"V"):
         return None
-    if after(data, start, _VERSION_WORDS):
+    if data[start:end] in _NOBODYS or octets[:2] == [169, 254] or after(data, start, _VERSION_WORDS):
         return None
     private = octets[0] == 10 or octets[:2] == [192, 168] or (octets[0] == 172 and 16 <= octets[1] <= 31)
     spread = max(octets) >= 64 and sum(octet >= 10 for octet in octets) >= 2
@@ -193,7 +197,7 @@ _HEX2: Final = "[0-9A-Fa-f]{2}"
 
 NUMBER_RULES: Final = (
     Rule("email", "email", "[EMAIL]",
-         rf"(?:[A-Za-z0-9!#$'+^_`~.-]|{_LETTER})*(?:[A-Za-z0-9_+-]|{_LETTER})(?:@|%40)"
+         rf"(?:[A-Za-z0-9_+-]|{_LETTER})(?:(?:[A-Za-z0-9!#$'+^_`~.-]|{_LETTER})*(?:[A-Za-z0-9_+-]|{_LETTER}))?(?:@|%40)"
          rf"(?:(?:[A-Za-z0-9-]|{_LETTER})+\.)+(?:[A-Za-z]|{_LETTER}){{2,}}", _email),
     Rule("iban", "iban", "[IBAN]", r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}", _iban),
     Rule("card", "card", "[CARD]",

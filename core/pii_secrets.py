@@ -6,26 +6,37 @@ import re2
 
 from core.pii_checks import Rule, words
 
-_PLACEHOLDER_VALUES: Final = (
-    b"none", b"null", b"true", b"false", b"your", b"<", b"${", b"$(", b"{{", b"xxx", b"***", b"example", b"[", b"changeme", b"process.", b"os.",
-    b"self.", b"%(", b"...",
-)  # fmt: skip
-_LOOKUP: Final = words(r"^\$[A-Z_]+$|^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*[\[(]")
-_PATH: Final = words(r"^(?:~|\.{0,2})?/[^ ]*/")
+_STAND_IN: Final = words(
+    r"^(?:none|null|true|false|your|<|\$\{|\$\(|\{\{|\[|%\(|process\.|os\.|self\.)|\.\.\.|\*\*\*|xxx|://|`|^~?\.{0,2}/[^ ]*/|^\$[A-Z_]+$"
+    r"|^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*[\[(]"
+)
+"""Variables, calls, paths, addresses and what is to be filled in."""
+_NAME: Final = words(
+    r"secret|token|passw|passphrase|credential|api.?key|value|sensitive|example|sample|dummy|placeholder|change.?me|redacted|^my[_-]|pass$"
+)
+_DOTTED: Final = words(r"^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+$")
 
 
 def _password(data: bytes, start: int, end: int) -> int | None:
-    """A value that looks chosen: quoted, or with digits or symbols among its letters; no variable, call, path or placeholder."""
+    """A value that looks chosen: quoted, or with digits or symbols among its letters; no stand-in for one."""
     value = data[start:end]
     lower = value.lower()
-    if lower.startswith(_PLACEHOLDER_VALUES) or len(set(value)) < 4 or _LOOKUP.search(value) or _PATH.search(value):
+    if len(set(value)) < 4 or _STAND_IN.search(value):
         return None
     digit = any(48 <= c <= 57 for c in value)
     symbol = any(chr(c) in "!@#$%^&*?+=~-_" for c in value)
     mixed = digit + symbol + (value[1:] != lower[1:]) + (max(value) > 127)
+    if mixed < 2 and _NAME.search(value):
+        return None
     if data[start - 1 : start] in (b'"', b"'"):
         return end if mixed >= (2 if b" " in value else 1) else None
-    return end if digit and mixed >= 2 else None
+    named = data[end : end + 1] in (b"(", b"[") or _DOTTED.search(value)
+    return end if digit and mixed >= 2 and not named else None
+
+
+def _identified(data: bytes, start: int, end: int) -> int | None:
+    """A password in SQL; in prose things are identified by names."""
+    return _password(data, start, end) if any(48 <= c <= 57 for c in data[start:end]) else None
 
 
 def _private_key(data: bytes, start: int, end: int) -> int:
@@ -52,15 +63,11 @@ def _bearer(data: bytes, start: int, end: int) -> int | None:
 def _with_password(data: bytes, start: int, end: int) -> int | None:
     """An address with user and password, of which neither is a variable to be filled in."""
     rest = data[start:end].partition(b"://")[2]
-    password = rest.rpartition(b"@")[0].partition(b":")[2]
-    blank = password.startswith((b"{", b"<", b"$", b"%", b"[", b"*")) or password.lower() in (
-        b"password",
-        b"pass",
-        b"pwd",
-        b"xxx",
-        b"secret",
-    )
-    return None if blank else end
+    return None if _NO_PASSWORD.search(rest.rpartition(b"@")[0].partition(b":")[2]) else end
+
+
+_NO_PASSWORD: Final = words(r"^(?:[{<$%\[*]|(?:(?:my)?password|pass|pwd|p|x+|secret|token|tiger)$)|\[")
+"""What documentation writes; scott/tiger is Oracle's and everybody's example."""
 
 
 _SENSITIVE: Final = (
@@ -107,7 +114,7 @@ SECRET_RULES: Final = (
          r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>/@:]*:[^\s\"'<>/@]+@[^\s\"'<>]+", _with_password),
     Rule("connection_string", "connection_string", "[CONNECTION_STRING]", r"\bjdbc:oracle:[a-z]+:[^\s/\"'@:]+/[^\s\"'@]+@[^\s\"'<>]+"),
     Rule("password", "secret", "[PASSWORD]", rf"(?i){_SENSITIVE}{_ASSIGNED}", _password),
-    Rule("password", "secret", "[PASSWORD]", r"(?i)\bidentified\s+by\s+[\"']([^\"'\n]{4,})[\"']", _password),
+    Rule("password", "secret", "[PASSWORD]", r"(?i)\bidentified\s+by\s+[\"']([^\"'\n]{4,})[\"']", _identified),
 )  # fmt: skip
 
 _SECRET_NAME: Final = re2.compile(rf"(?i)(?:{_SENSITIVE}|authorization|[A-Z]token)$")
