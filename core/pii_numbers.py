@@ -44,9 +44,10 @@ def _issued(digits: str) -> bool:
 def _card(data: bytes, start: int, end: int) -> int | None:
     """Issued and with a right check digit; one that is called a card counts with a wrong one too when it is grouped like one."""
     digits = digits_of(data, start, end)
-    if len(set(digits)) == 1 or not alone(data, start, end, b"-.:") or not _issued(digits):
-        return None
     named = after(data, start, _CARD_WORDS)
+    glued = named and not data[end : end + 1].isdigit()
+    if len(set(digits)) == 1 or not (glued or alone(data, start, end, b"-.:")) or not _issued(digits):
+        return None
     if not luhn(digits):
         return end if named and len(digits) < end - start else None
     common = len(digits) in (14, 15, 16) or (len(digits) == 13 and digits[0] == "4") or len(digits) < end - start
@@ -97,6 +98,7 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
 _PHONE_WORDS: Final = words(
     r"(?:\b|_)(?:(?:tele)?(?:phone|fon)|tel|call|mobile|cell|fax|whatsapp|sms|text|contact|reach|dial|ring|handy|m\xc3\xb3vil|number is"
     r"|telefonu|telefono|tel\xc3\xa9fono|telefoon|telefone|t[e\xc3\xa9]+l[e\xc3\xa9]+phone|cellulare|celular|portable|mobil|rufnummer"
+    r"|appel\w{0,3}(?:[ -]moi)?(?: au)?|rappel\w{0,3}|llam\w{1,4}|ligu?[ae]r?|chiam\w{1,3}|anruf\w{0,2}|joindre|zadzwo\xc5\x84|bel me|num\xc3\xa9ro"
     r"|\xd1\x82\xd0\xb5\xd0\xbb\xd0\xb5\xd1\x84\xd0\xbe\xd0\xbd|\xe9\x9b\xbb\xe8\xa9\xb1|\xe7\x94\xb5\xe8\xaf\x9d|\xe6\x89\x8b\xe6\x9c\xba)"
     r"(?:_?(?:number|no|nr))?\b[^0-9\n]{0,24}$"
 )
@@ -201,12 +203,12 @@ NUMBER_RULES: Final = (
          rf"(?:(?:[A-Za-z0-9-]|{_LETTER})+\.)+(?:[A-Za-z]|{_LETTER}){{2,}}", _email),
     Rule("iban", "iban", "[IBAN]", r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}", _iban),
     Rule("card", "card", "[CARD]",
-         r"\b(?:[0-9]{13,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7}(?:[ .-][0-9]{3})?|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5})\b", _card),
+         r"\b(?:[0-9]{13,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7}(?:[ .-][0-9]{3})?|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5})", _card),
     Rule("ssn", "ssn", "[SSN]", r"\b[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}\b", _ssn),
     Rule("phone", "phone", "[PHONE]",
          r"(?:\(?\+|\b00)[0-9]{1,3}\)?[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,4}(?:[ .-]?[0-9]{2,4}){1,4}\b"
          r"|(?:\b1[ .-]?)?\([0-9]{3}\) ?[0-9]{3}[ .-]?[0-9]{4}\b|\b(?:1[ .-])?[0-9]{3}[ .-][0-9]{3}[ .-][0-9]{4}\b"
-         r"|\b0?[0-9]{2,5}[ ./-]?[0-9]{3,8}(?:[ -]?[0-9]{2,4}){0,3}\b|\b0[0-9](?:[ .-][0-9]{2}){4}\b", _phone),
+         r"|\b0?[0-9]{2,5}(?:[ ./-]| [/-] )?[0-9]{3,8}(?:[ -]?[0-9]{2,4}){0,3}\b|\b0[0-9](?:[ .-][0-9]{2}){4}\b", _phone),
     Rule("ip_address", "ip", "[IP]", rf"\b(?:{_OCTET}\.){{3}}{_OCTET}\b", _ipv4),
     Rule("ip_address", "ip", "[IP]", r"\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){3,7}", _ipv6),
     Rule("mac_address", "mac", "[MAC]", rf"\b{_HEX2}(?:[:.-]{_HEX2}){{5}}\b|\b[0-9A-Fa-f]{{4}}\.[0-9A-Fa-f]{{4}}\.[0-9A-Fa-f]{{4}}\b", _mac),

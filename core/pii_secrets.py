@@ -25,18 +25,20 @@ def _password(data: bytes, start: int, end: int) -> int | None:
         return None
     digit = any(48 <= c <= 57 for c in value)
     symbol = any(chr(c) in "!@#$%^&*?+=~-_" for c in value)
-    mixed = digit + symbol + (value[1:] != lower[1:]) + (max(value) > 127)
+    long = len(value) >= 16 and sum(48 <= c <= 57 for c in value) >= 4 and sum(chr(c).isalpha() for c in value) >= 4
+    mixed = digit + symbol + (value[1:] != lower[1:]) + (max(value) > 127) + long
     if mixed < 2 and _NAME.search(value):
         return None
     if data[start - 1 : start] in (b'"', b"'"):
         return end if mixed >= (2 if b" " in value else 1) else None
     named = data[end : end + 1] in (b"(", b"[") or _DOTTED.search(value)
-    return end if digit and mixed >= 2 and not named else None
+    return end if digit and mixed + value[:1].isupper() >= 2 and not named else None
 
 
 def _identified(data: bytes, start: int, end: int) -> int | None:
     """A password in SQL; in prose things are identified by names."""
-    return _password(data, start, end) if any(48 <= c <= 57 for c in data[start:end]) else None
+    statement = b"IDENTIFIED" in data[max(0, start - 20) : start] or any(48 <= c <= 57 for c in data[start:end])
+    return _password(data, start, end) if statement else None
 
 
 def _private_key(data: bytes, start: int, end: int) -> int:
@@ -71,7 +73,7 @@ _NO_PASSWORD: Final = words(r"^(?:[{<$%\[*]|(?:(?:my)?password|pass|pwd|p|x+|sec
 
 
 _SENSITIVE: Final = (
-    r"(?:passw(?:or)?d|passwd|passphrase|pwd|[_-]pass|dbpass|\bpass|secret"
+    r"(?:passw(?:or)?d|passwd|passphrase|pwd|[_-]pass|dbpass|\bpass|secret(?:[_-]?(?:key|token|value))?"
     r"|(?:api|access|auth|account|encryption|signing|private|master)[_-]?key"
     r"|(?:access|auth|api|refresh|bearer|session|id|bot|csrf|client)[_-]?token|[A-Z]_token|\btoken|credentials?"
     r"|passwort|kennwort|contrase(?:n|\xc3\xb1)a|mot[ _]de[ _]passe|senha|wachtwoord|has[\xc5][\x82]o|l\xc3\xb6senord"
