@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from core.metrics import METRICS
+from core.pii_rules import KINDS
 from core.scoring import SCORERS, ScoredText
 from core.scoring.batch import Scorer
 from schemas.codec import InvalidMessage, decode
@@ -16,15 +17,6 @@ Part = Literal["prompt", "response"]
 NAMES: Final[Mapping[str, str]] = {"refusal": "response.refusal", "topic": "prompt.topic", "novelty": "prompt.novelty"}
 """Metrics whose name in a file says which text they judge; all others keep theirs."""
 METRIC_OF: Final[Mapping[str, str]] = {name: metric for metric, name in NAMES.items()}
-PII_KINDS: Final = ("email", "phone", "card", "iban", "ssn", "ip", "secret", "private_key", "connection_string")
-_KIND_OF_RULE: Final[Mapping[str, str]] = {
-    "ip_address": "ip",
-    "jwt": "secret",
-    "api_key": "secret",
-    "bearer": "secret",
-    "storage_key": "secret",
-    "password": "secret",
-}
 
 
 class ScoreLine(Message):
@@ -128,7 +120,9 @@ class Results:
                     self._defaults[need][NAMES.get(metric, metric)] = _NOTHING
         for part in ("prompt", "response"):
             if f"{part}.pii" in self._wanted:
-                self._defaults[part] |= {f"{part}.pii.{kind}": _NOTHING for kind in PII_KINDS}
+                kinds = [f"{part}.pii.{kind}" for kind in KINDS]
+                self._defaults[part] |= dict.fromkeys(kinds, _NOTHING)
+                self._wanted.update(kinds)
         self._plain: dict[tuple[str, int, str | None], dict[str, Any]] = {}
 
     def scores(self, row: Row, text: ScoredText) -> dict[str, dict[str, Any]]:
@@ -139,8 +133,6 @@ class Results:
         for metric, score in text.scores.items():
             if metric in self._wanted:
                 shown[NAMES.get(metric, metric)] = self._one(metric, score, text)
-                if score.reasons and metric.endswith(".pii"):
-                    shown |= _by_kind(metric, score)
         return shown
 
     def _one(self, metric: str, score: Score, text: ScoredText) -> dict[str, Any]:
@@ -194,16 +186,6 @@ def _reason(reason: Reason) -> dict[str, Any]:
     """A learned scorer's reason is a feature, `head:words`; any other one is a rule."""
     kind = "feature" if ":" in reason.rule else "rule"
     return {kind: reason.rule, "start": reason.start, "end": reason.end}
-
-
-def _by_kind(metric: str, score: Score) -> dict[str, dict[str, Any]]:
-    found: dict[str, list[Reason]] = {}
-    for reason in score.reasons:
-        found.setdefault(_KIND_OF_RULE.get(reason.rule, reason.rule), []).append(reason)
-    return {
-        f"{metric}.{kind}": {"value": 1.0, "label": None, "reasons": [_reason(r) for r in reasons]}
-        for kind, reasons in found.items()
-    }
 
 
 def encode_result(row: Row, scores: Mapping[str, Any], text: ScoredText | None) -> bytes:

@@ -458,6 +458,22 @@ class AdaptedHead(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     """The version whose weights a rollback brought back; 0 where it is none."""
 
 
+class RedactionRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What becomes of personal data and secrets of a kind; None means any app, environment or kind. The first that fits counts.
+
+    mask: `[EMAIL]` stands in its place, which is also what happens without a rule. hash: `[EMAIL:<token>]` with a keyed hash,
+    so that equal values of one app can be joined; where the key is missing it is masked. drop: nothing of the text that holds
+    it is kept, `[DROPPED]` stands for the whole field (one message, one part of it, one comment, …).
+    """
+
+    app: str | None = None
+    environment: str | None = None
+    kind: str | None = None
+    action: Literal["mask", "hash", "drop"] = "mask"
+    key: str | None = None
+    """Id of the key of a hash; the key itself is never part of a config."""
+
+
 class Config(Message):
     """Immutable by digest: what scoring and judging depend on."""
 
@@ -473,6 +489,7 @@ class Config(Message):
     receipt_keys: dict[str, str] = {}
     """Key id → Ed25519 public key, base64."""
     rules: Rules = Rules()
+    redaction: list[RedactionRule] = []
     max_text_bytes: int = 32_768
     max_pairs_per_block: int = 256
     heads: str = ""

@@ -66,8 +66,18 @@ class ScoredFeedbackText:
 class Scoring:
     """Scores records under one config. Holds caches only: what it returns depends on the record and the config."""
 
-    def __init__(self, config: Config, embedding: EmbeddingTable, heads: HeadTable) -> None:
-        """Raises ValueError for a scorer version, an embedding, heads or corrections that this code or machine does not have."""
+    def __init__(
+        self,
+        config: Config,
+        embedding: EmbeddingTable,
+        heads: HeadTable,
+        *,
+        redaction_keys: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """`redaction_keys`: key id → key of the hashes that `config.redaction` asks for; what has none is masked.
+
+        Raises ValueError for a scorer version, an embedding, heads or corrections that this code or machine does not have.
+        """
         unknown = {name: version for name, version in config.scorers.items() if SCORER_VERSIONS.get(name) != version}
         if unknown:
             raise ValueError(f"the config names scorer versions that this code does not have: {unknown}")
@@ -79,10 +89,15 @@ class Scoring:
         self._scorers = [scorer for scorer in chosen if isinstance(scorer, Scorer)]
         self._act_scorers = [scorer for scorer in chosen if isinstance(scorer, ActScorer)]
         self._counts_errors = answer.SCORER in chosen
-        self._redactor = Redactor(config.max_text_bytes)
+        self._redactor = Redactor(config.max_text_bytes, policy=config.redaction, keys=redaction_keys)
         self._words = WordSums(embedding)
         self._heads = Heads(heads, embedding)
         self._corrections = Corrections(config.adapted, self._heads, embedding.dimensions)
+
+    @property
+    def missing_redaction_keys(self) -> frozenset[str]:
+        """Ids of keys that the config's redaction names and this machine does not have: to be said at start."""
+        return self._redactor.missing_keys
 
     def interactions(self, batch: Sequence[Interaction]) -> list[ScoredText]:
         """Redact and score; only interactions of kind `chat` get scores other than `scorer.error`."""

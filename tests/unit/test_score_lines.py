@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from bellbuoy.cli.main import app
 from bellbuoy.score_files import BLOCK, UnreadableFile, lines, read_rows, score_rows
-from core.score_lines import PII_KINDS, BadRow, Results, Row, encode_result, read_row
+from core.pii_rules import KINDS
+from core.score_lines import BadRow, Results, Row, encode_result, read_row
 from core.scoring import SCORERS
 from tests.unit.test_scoring import scoring
 
@@ -96,7 +97,7 @@ def test_a_response_alone_gets_names_of_responses_only() -> None:
 
 
 def test_every_kind_of_personal_data_is_named() -> None:
-    assert {f"prompt.pii.{kind}" for kind in PII_KINDS} <= names({"text": "hello"})
+    assert {f"prompt.pii.{kind}" for kind in KINDS} <= names({"text": "hello"})
 
 
 def test_a_kind_that_fires_carries_its_spans_in_the_redacted_text() -> None:

@@ -20,6 +20,7 @@ from schemas.messages import (
     Document,
     Feedback,
     Interaction,
+    RedactionRule,
     ToolCall,
 )
 from tests.unit.embedding_twin import embedding_twin
@@ -213,6 +214,59 @@ def test_no_original_leaves_through_any_field() -> None:
         assert original not in encoded
     assert result.parts_not_scored == 2
     assert {reason.rule for reason in result.scores["prompt.pii"].reasons} == {"email"}
+
+
+def test_each_kind_of_personal_data_has_a_score_where_it_is_found_and_only_there() -> None:
+    result = score(chat("a@b.example, c@d.example", "call +49 30 1234567 or ask 93.184.216.34"))
+    named = {name: [reason.rule for reason in result.scores[name].reasons] for name in result.scores if ".pii" in name}
+    assert named == {
+        "prompt.pii": ["email", "email"],
+        "prompt.pii.email": ["email", "email"],
+        "response.pii": ["phone", "ip_address"],
+        "response.pii.phone": ["phone"],
+        "response.pii.ip": ["ip_address"],
+    }
+
+
+def test_the_reasons_of_a_kind_are_its_placeholders() -> None:
+    result = score(chat("mail a@b.example, ssn 219-09-9999, mail c@d.example"))
+    reasons = result.scores["prompt.pii.email"].reasons
+    assert [result.prompt[reason.start : reason.end] for reason in reasons] == ["[EMAIL]", "[EMAIL]"]
+
+
+def test_one_kind_that_is_everywhere_does_not_push_the_reasons_of_another_out() -> None:
+    result = score(chat("a@b.example " * 40 + "219-09-9999"))
+    assert [reason.rule for reason in result.scores["prompt.pii.ssn"].reasons] == ["ssn"]
+
+
+def dropping(kind: str) -> Scoring:
+    return Scoring(config(redaction=[RedactionRule(app="a", kind=kind, action="drop")]), embedding_twin(), heads_twin())
+
+
+def test_what_an_app_drops_is_kept_in_no_field() -> None:
+    (result,) = dropping("ssn").interactions(
+        [chat("my ssn is 219-09-9999", "plainly yours", attributes={"ssn": "219-09-9999", "note": "ssn 219-09-9999", "k": "v"})]
+    )
+    assert (result.prompt, result.response) == ("[DROPPED]", "plainly yours")
+    assert result.attributes == {"ssn": "[DROPPED]", "note": "[DROPPED]", "k": "v"}
+    assert [reason.rule for reason in result.scores["prompt.pii.ssn"].reasons] == ["ssn"]
+
+
+def test_a_value_that_its_name_makes_a_secret_is_dropped_where_secrets_are() -> None:
+    (result,) = dropping("secret").interactions([chat("hi", attributes={"password": "plainword"})])
+    assert result.attributes == {"password": "[DROPPED]"}
+
+
+def test_an_act_that_names_no_app_drops_what_any_app_drops() -> None:
+    act = Feedback(id="f", interaction_id="i", name="note", comment="ssn 219-09-9999")
+    (result,) = dropping("ssn").feedback([act])
+    assert result.comment == "[DROPPED]"
+
+
+def test_a_key_that_a_config_names_and_nobody_has_is_said() -> None:
+    made = Scoring(config(redaction=[RedactionRule(action="hash", key="k1")]), embedding_twin(), heads_twin())
+    assert made.missing_redaction_keys == {"k1"}
+    assert made.interactions([chat("a@b.example")])[0].prompt == "[EMAIL]"
 
 
 def test_no_original_leaves_through_a_field_that_should_hold_a_short_name() -> None:
