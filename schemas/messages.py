@@ -69,6 +69,13 @@ class Document(msgspec.Struct, kw_only=True, omit_defaults=True):
     score: float | None = None
 
 
+class ResponseFormat(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The form in which the request wants the answer: `json_object`, or `json_schema` with `schema` as JSON text."""
+
+    type: str = "text"
+    schema: str | None = None
+
+
 class Interaction(Message):
     """One call of a model (or a step around it) as the application saw it. `time` is the client's, RFC 3339."""
 
@@ -100,6 +107,7 @@ class Interaction(Message):
     tool_calls: list[ToolCall] = []
     documents: list[Document] = []
     finish_reasons: list[str] = []
+    response_format: ResponseFormat | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_ms: float | None = None
@@ -436,6 +444,18 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     apps: tuple[AppPolicy, ...] = ()
 
 
+class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What tokens of a model cost: micro-USD per million of them (5 USD are 5,000,000), as of `date` (ISO 8601).
+
+    `model` is the beginning of the name, up to a date or a release number; lower case.
+    """
+
+    model: str
+    input: int
+    output: int
+    date: str = ""
+
+
 class Config(Message):
     """Immutable by digest: what scoring and judging depend on."""
 
@@ -453,6 +473,8 @@ class Config(Message):
     rules: Rules = Rules()
     max_text_bytes: int = 32_768
     max_pairs_per_block: int = 256
+    prices: tuple[Price, ...] = ()
+    """They come before the built-in table of prices."""
 
 
 class Activation(Message):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.redaction import Redactor
-from core.scoring import answer, language, latency, pii, refusal, thumbs, topic
+from core.scoring import answer, call, cost, form, language, latency, leak, pii, refusal, thumbs, topic
 from core.scoring.batch import ActScorer, Batch, Need, Reading, Scorer, Scores
 from core.scoring.reading import RedactedInteraction, redact_act, redact_interaction
 from core.scoring.words import WordSums
@@ -20,7 +20,11 @@ SCORERS: Final[Mapping[str, Scorer | ActScorer]] = {
     "pii": pii.SCORER,
     "refusal": refusal.SCORER,
     "answer": answer.SCORER,
+    "form": form.SCORER,
+    "leak": leak.SCORER,
     "latency": latency.SCORER,
+    "call": call.SCORER,
+    "cost": cost.SCORER,
     "thumbs": thumbs.SCORER,
 }
 SCORER_VERSIONS: Final[dict[str, int]] = {name: scorer.version for name, scorer in SCORERS.items()}
@@ -75,6 +79,7 @@ class Scoring:
         self._counts_errors = answer.SCORER in chosen
         self._redactor = Redactor(config.max_text_bytes)
         self._words = WordSums(embedding)
+        self._prices = config.prices
 
     def interactions(self, batch: Sequence[Interaction]) -> list[ScoredText]:
         """Redact and score; only interactions of kind `chat` get scores other than `scorer.error`."""
@@ -84,7 +89,7 @@ class Scoring:
         readings = [Reading(batch[number], read[number].scored_prompt, read[number].scored_response) for number in chats]
         failed: dict[int, list[str]] = {}
         if readings:
-            shared = Batch(readings, self._words)
+            shared = Batch(readings, self._words, self._prices)
             for scorer in self._scorers:
                 for number, scores in zip(chats, self._guarded(scorer, shared, chats, failed), strict=True):
                     results[number].scores.update(scores)
@@ -120,7 +125,7 @@ class Scoring:
         except Exception as error:  # noqa: BLE001  # a scorer's exception is its outcome
             if len(numbers) > 1:
                 return [
-                    self._guarded(scorer, Batch([reading], self._words), [number], failed)[0]
+                    self._guarded(scorer, Batch([reading], self._words, self._prices), [number], failed)[0]
                     for reading, number in zip(batch.readings, numbers, strict=True)
                 ]
             failed.setdefault(numbers[0], []).append(f"{scorer.name}: {type(error).__name__}")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.redaction import Redacted
 from core.scoring.words import TextSums, WordSums
-from schemas.messages import Feedback, Interaction, Score
+from schemas.messages import Feedback, Interaction, Price, Score
 
 Need = Literal["prompt", "response", "call", "act"]
 Scores = dict[str, Score]
@@ -35,9 +35,11 @@ class Reading:
 class Batch:
     """Readings scored together. Nothing that a scorer computes for one may depend on another."""
 
-    def __init__(self, readings: Sequence[Reading], words: WordSums) -> None:
+    def __init__(self, readings: Sequence[Reading], words: WordSums, prices: tuple[Price, ...] = ()) -> None:
+        """`prices` are the config's own."""
         self.readings = readings
         self.words = words
+        self.prices = prices
 
     @cached_property
     def prompts(self) -> TextSums:
