@@ -13,6 +13,7 @@ import kafka.errors
 import msgspec
 
 from adapters.embedding import TABLE_SHA256
+from adapters.heads import HEADS_SHA256
 from adapters.kafka import LogOffsets, control_producer, read_all
 from adapters.keys import receipt_key
 from adapters.settings import Settings
@@ -50,6 +51,7 @@ class Installation:
 
     scorers: Mapping[str, int]
     embedding: str
+    heads: str
     partitions: Mapping[str, int]
     shards: int
     receipt_keys: Mapping[str, str]
@@ -77,6 +79,7 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
         first = default_config(
             scorers=here.scorers,
             embedding=here.embedding,
+            heads=here.heads,
             partitions=here.partitions,
             shards=here.shards,
             receipt_keys=here.receipt_keys,
@@ -98,6 +101,8 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
         reasons.append(f"scorer versions changed: {', '.join(changed)}")
     if current.embedding != here.embedding:
         reasons.append(f"the embedding table changed: {current.embedding[:12]} → {here.embedding[:12]}")
+    if current.heads != here.heads:
+        reasons.append(f"the learned heads changed: {current.heads[:12]} → {here.heads[:12]}")
     if current.partitions != here.partitions:
         reasons.append(f"partitions were added: {dict(here.partitions)}")
     if not here.receipt_keys.items() <= current.receipt_keys.items():
@@ -108,6 +113,7 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
         current,
         scorers=dict(here.scorers),
         embedding=here.embedding,
+        heads=here.heads,
         partitions=dict(here.partitions),
         receipt_keys=current.receipt_keys | dict(here.receipt_keys),
     )
@@ -132,7 +138,7 @@ def installation(settings: Settings) -> Installation:
     with LogOffsets(settings) as offsets:
         partitions = {topic: len(offsets.partitions(topic)) for topic in RAW_TOPICS}
         shards = len(offsets.partitions(SUMMARIES))
-    return Installation(SCORER_VERSIONS, TABLE_SHA256, partitions, shards, {key.id: key.public})
+    return Installation(SCORER_VERSIONS, TABLE_SHA256, HEADS_SHA256, partitions, shards, {key.id: key.public})
 
 
 def read_configs(settings: Settings) -> ConfigLog:

@@ -41,12 +41,20 @@ class Metric:
     detect: bool = True
 
 
+HARMS: Final[tuple[str, ...]] = ("hate", "harassment", "sexual", "sexual_minors", "violence", "self_harm", "illicit")
+"""Categories of harm, each shown; judged together as `unsafe`."""
+
 METRICS: Final[Mapping[str, Metric]] = {
     metric.name: metric
     for metric in (
         Metric("topic", "cells", "topic", "app", "both"),
         Metric("novelty", "distance", "topic", "app", "up"),
         Metric("prompt.language", "category", "language", "app", "both"),
+        *(Metric(f"prompt.safety.{harm}", "rate", "safety", "app", "up", detect=False) for harm in HARMS),
+        Metric("prompt.safety.unsafe", "rate", "safety", "app", "up"),
+        Metric("prompt.safety.jailbreak", "rate", "safety", "app", "up"),
+        *(Metric(f"response.safety.{harm}", "rate", "safety", "version", "up", detect=False) for harm in HARMS),
+        Metric("response.safety.unsafe", "rate", "safety", "version", "up"),
         Metric("prompt.pii", "rate", "pii", "app", "up"),
         Metric("response.pii", "rate", "pii", "version", "up"),
         Metric("refusal", "rate", "refusal", "version", "both"),

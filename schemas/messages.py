@@ -473,6 +473,8 @@ class Config(Message):
     rules: Rules = Rules()
     max_text_bytes: int = 32_768
     max_pairs_per_block: int = 256
+    heads: str = ""
+    """sha256 of the table of learned heads."""
     prices: tuple[Price, ...] = ()
     """They come before the built-in table of prices."""
 

@@ -16,6 +16,7 @@ from mode.supervisors import CrashingSupervisor
 
 from adapters.configs import ConfigReader
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.kafka import HotProducer, Producer, group_id, topic_ids
 from adapters.settings import Settings
 from adapters.telemetry import Telemetry, set_up_logging
@@ -185,9 +186,9 @@ def build_processor(d: Dependencies) -> faust.App:
 
 
 def scoring_factory(settings: Settings) -> MakeScoring:
-    """Scorers with this machine's embedding table; a config that names another table cannot be scored here."""
-    table = load_embedding(settings)
-    return lambda config: Scoring(config, table)
+    """Scorers with this machine's tables; a config that names another one cannot be scored here."""
+    table, heads = load_embedding(settings), load_heads()
+    return lambda config: Scoring(config, table, heads)
 
 
 def _wait_for_config(reader: ConfigReader, config_log: ConfigLog, telemetry: Telemetry) -> None:

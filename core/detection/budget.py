@@ -43,6 +43,9 @@ STREAMS: Final[Mapping[str, Stream]] = _shared(
     (
         Stream(TOPIC_MIX, (("topic", 0.6), ("novelty", 0.4)), "app", "interaction", 0.25),
         _stream("refusal", 0.25),
+        _stream("prompt.safety.unsafe", 0.05),
+        _stream("prompt.safety.jailbreak", 0.05),
+        _stream("response.safety.unsafe", 0.06),
         _stream("thumbs.down", 0.10),
         _stream("error", 0.10),
         _stream("latency", 0.08),

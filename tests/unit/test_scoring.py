@@ -24,6 +24,7 @@ from schemas.messages import (
     ToolCall,
 )
 from tests.unit.embedding_twin import embedding_twin
+from tests.unit.heads_twin import heads_twin
 from tests.unit.test_redaction import FOUND, hostile_texts
 
 TEXT = "how do i read a file with the csv module der die das ist nicht что это 中文 テスト pandas arrow table join"
@@ -31,12 +32,12 @@ WORDS = TEXT.split()
 
 
 def config(**changes: object) -> Config:
-    base = Config(scorers=SCORER_VERSIONS, embedding=embedding_twin().digest, partitions={}, shards=1)
+    base = Config(scorers=SCORER_VERSIONS, embedding=embedding_twin().digest, heads=heads_twin().digest, partitions={}, shards=1)
     return msgspec.structs.replace(base, **changes)
 
 
 def scoring() -> Scoring:
-    return Scoring(config(), embedding_twin())
+    return Scoring(config(), embedding_twin(), heads_twin())
 
 
 def chat(prompt: str, response: str | None = "ok", **fields: object) -> Interaction:
@@ -130,9 +131,17 @@ def test_each_metric_is_scored_by_the_scorer_that_the_registry_names() -> None:
     [
         (
             chat("hello there", None),
-            {"refusal", "response.empty", "response.length", "response.repeated", "response.pii", "latency"},
+            {
+                "response.safety.unsafe",
+                "refusal",
+                "response.empty",
+                "response.length",
+                "response.repeated",
+                "response.pii",
+                "latency",
+            },
         ),
-        (chat("", "ok", latency_ms=1.0), {"topic", "novelty", "prompt.language", "prompt.pii"}),
+        (chat("", "ok", latency_ms=1.0), {"topic", "novelty", "prompt.language", "prompt.pii", "prompt.safety.jailbreak"}),
         (chat("hello", "ok"), {"latency", "response.model"}),
         (chat("hello", "ok", part="content", latency_ms=1.0, response_model="m"), {"latency", "error", "response.model"}),
         (chat("hello", "", error_type="timeout"), {"refusal", "response.empty"}),
@@ -166,7 +175,9 @@ def failing(scorer: Scorer | ActScorer, wrong: Callable[[object], bool]) -> Scor
 def test_a_scorer_that_raises_is_the_outcome_error_for_that_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = failing(SCORERS["refusal"], lambda reading: "boom" in reading.response.text)  # type: ignore[attr-defined]
     monkeypatch.setattr(scoring_package, "SCORERS", dict(SCORERS) | {"refusal": bad})
-    results = Scoring(config(), embedding_twin()).interactions([chat("a b", "fine"), chat("a b", "boom"), chat("a b", "good")])
+    results = Scoring(config(), embedding_twin(), heads_twin()).interactions(
+        [chat("a b", "fine"), chat("a b", "boom"), chat("a b", "good")]
+    )
     assert [result.scores["refusal"].outcome for result in results] == ["ok", "error", "ok"]
     assert [result.scores["scorer.error"].value for result in results] == [0, FIXED_ONE, 0]
     assert results[1].scores["scorer.error"].reasons[0].rule == "refusal: RuntimeError"
@@ -175,7 +186,9 @@ def test_a_scorer_that_raises_is_the_outcome_error_for_that_record_alone(monkeyp
 
 def test_an_act_scorer_that_raises_is_the_outcome_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring_package, "SCORERS", dict(SCORERS) | {"thumbs": failing(SCORERS["thumbs"], bool)})
-    (result,) = Scoring(config(), embedding_twin()).feedback([Feedback(id="f", interaction_id="i", name="thumbs", score=0.0)])
+    (result,) = Scoring(config(), embedding_twin(), heads_twin()).feedback(
+        [Feedback(id="f", interaction_id="i", name="thumbs", score=0.0)]
+    )
     assert result.scores["thumbs.down"].outcome == "error"
 
 
@@ -199,11 +212,11 @@ def test_a_tokeniser_that_fails_leaves_no_trace_in_the_cache() -> None:
 @pytest.mark.parametrize("changes", [{"scorers": {"refusal": 99}}, {"scorers": {"astrology": 1}}, {"embedding": "0" * 64}])
 def test_a_config_that_this_machine_cannot_score_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="config names"):
-        Scoring(config(**changes), embedding_twin())
+        Scoring(config(**changes), embedding_twin(), heads_twin())
 
 
 def test_a_scorer_that_the_config_leaves_out_does_not_run() -> None:
-    (result,) = Scoring(config(scorers={"latency": 1}), embedding_twin()).interactions([chat("a", latency_ms=2.0)])
+    (result,) = Scoring(config(scorers={"latency": 1}), embedding_twin(), heads_twin()).interactions([chat("a", latency_ms=2.0)])
     assert set(result.scores) == {"latency"}
 
 

@@ -17,6 +17,7 @@ from core.scoring.form import cut_off
 from core.scoring.leak import runs
 from schemas.messages import FIXED_ONE, ChatMessage, Interaction, Price, ResponseFormat, Score, ToolCall
 from tests.unit.embedding_twin import embedding_twin
+from tests.unit.heads_twin import heads_twin
 from tests.unit.test_scoring import INSTRUCTIONS, chat, config, score
 
 HALF = FIXED_ONE // 2
@@ -348,7 +349,7 @@ def test_a_model_without_a_price_has_no_cost_rather_than_none() -> None:
 
 def test_a_config_s_own_price_comes_first() -> None:
     own = (Price(model="gpt-4o", input=1_000_000, output=0, date="2026-01-02"), Price(model="mine", input=0, output=2_000_000))
-    scoring = Scoring(config(prices=own), embedding_twin())
+    scoring = Scoring(config(prices=own), embedding_twin(), heads_twin())
     asked = [chat("q", request_model=model, input_tokens=5, output_tokens=7) for model in ("gpt-4o", "mine-2", "mine")]
     found = [text.scores.get("cost") for text in scoring.interactions(asked)]
     assert [score and (score.value, score.label) for score in found] == [(5, "gpt-4o 2026-01-02"), None, (14, "mine")]
