@@ -58,6 +58,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("prompt.pii", "rate", "pii", "app", "up"),
         Metric("response.pii", "rate", "pii", "version", "up"),
         Metric("refusal", "rate", "refusal", "version", "both"),
+        Metric("response.over_refusal", "rate", "refusal", "version", "up"),
         Metric("response.empty", "rate", "answer", "version", "up"),
         Metric("response.repeated", "rate", "answer", "version", "up"),
         Metric("response.length", "number", "answer", "version", "both"),

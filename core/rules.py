@@ -33,6 +33,12 @@ DEFAULT_RULES: Final = Rules(
         PolicyRule(id="prompt-unsafe", metric="prompt.safety.unsafe", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
         PolicyRule(id="response-pii", metric="response.pii"),
         PolicyRule(id="prompt-pii", metric="prompt.pii", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
+        PolicyRule(
+            id="response-over-refusal",
+            metric="response.over_refusal",
+            pending_s=EXPLAINED_AFTER_S,
+            inhibited_by=("refusal", "topic.mix"),
+        ),
         PolicyRule(id="response-prompt-leak", metric="response.prompt_leak"),
         PolicyRule(id="scorer-error", metric="scorer.error"),
         PolicyRule(

@@ -56,6 +56,7 @@ STREAMS: Final[Mapping[str, Stream]] = _shared(
         _stream("prompt.pii", 0.03),
         _stream("response.repeated", 0.02),
         _stream("scorer.error", 0.02),
+        _stream("response.over_refusal", 0.03),
         _stream("response.cut_off", 0.03),
         _stream("response.format", 0.03),
         _stream("response.prompt_leak", 0.02),

@@ -1,23 +1,28 @@
 """How likely it is that a response, as a whole, declines to answer: phrasings weighed by where they stand.
 
 A refusal in the beginning counts most; one further behind, or one that is followed by help, counts less. The points are
-a logistic regression's on labelled answers, rounded by hand (docs/scoring.md says which data and how well it does).
+a logistic regression's on labelled answers, rounded by hand. The learned head adds its log-odds within bounds: it knows
+more phrasings, but of fewer kinds of answers. A refusal of a prompt in which the safety heads see no harm is an over-refusal.
 """
 
 from collections.abc import Mapping
 from functools import cache
-from math import exp
+from math import exp, log
 from typing import Final
 
 import re2
 
+from core.metrics import FIRES
 from core.scoring.batch import Batch, Scorer, Scores, unfired
+from core.scoring.languages import language
 from core.scoring.refusal_rules import COMPLIANCE, REFUSALS, WARNINGS
+from core.scoring.safety import PROMPT_VOTERS, covered, judged
 from schemas.messages import FIXED_ONE, Reason, Score
 
 VERSION: Final = 2
 BY: Final = f"refusal@{VERSION}"
 UNFIRED: Final = unfired("refusal", VERSION)
+HEAD: Final = "refusal"
 
 READ: Final = 1_500
 """Characters of the response that are read …"""
@@ -47,6 +52,11 @@ _BEHIND: Final[Mapping[str, int]] = {
 _SHORT_REFUSAL: Final = 23
 _SHORT_WARNING: Final = -19
 _LONG_TEXT: Final = -4
+_HEAD_LEAST: Final = -12
+_HEAD_MOST: Final = 20
+_HARMLESS: Final = FIXED_ONE // 4
+"""A prompt below it, for any harm and as an attack, asks for nothing that should be refused."""
+_UNSAFE_COLUMNS: Final = slice(-2, None)
 
 
 def _options() -> re2.Options:
@@ -142,21 +152,55 @@ def value(total: int) -> int:
 
 
 @cache
+def head_points(probability: int) -> int:
+    """What the head's probability (fixed point) adds.
+
+    >>> head_points(0), head_points(FIXED_ONE // 2), head_points(FIXED_ONE)
+    (-12, 0, 20)
+    """
+    odds = (probability + 0.5) / (FIXED_ONE - probability + 0.5)
+    return max(_HEAD_LEAST, min(round(8 * log(odds)), _HEAD_MOST))
+
+
+@cache
 def _shared(total: int) -> Score:
     return Score(scorer=BY, value=value(total))
 
 
 def score(batch: Batch) -> list[Scores]:
-    """The probability, with the phrasings as reasons where it fires."""
+    """The probabilities; where one fires, with the phrasings, else with what the head saw."""
+    heads = batch.heads.values(batch.response_logits)[:, batch.heads.column(HEAD)].tolist()
     results: list[Scores] = []
-    for reading in batch.readings:
+    for number, (reading, head) in enumerate(zip(batch.readings, heads, strict=True)):
         if reading.response is None:
             results.append({})
             continue
-        total, reasons = points(reading.response.text)
-        fires = total >= 0
-        results.append({"refusal": Score(scorer=BY, value=value(total), reasons=reasons) if fires else _shared(total)})
+        text = reading.response.text
+        by_rules, reasons = points(text)
+        total = by_rules + head_points(head)
+        if total < 0:
+            scores: Scores = {"refusal": _shared(total)}
+            if reading.prompt is not None:
+                scores["response.over_refusal"] = UNFIRED
+        else:
+            refused = Score(scorer=BY, value=value(total), reasons=reasons or batch.heads.reasons(text, (HEAD,), "response"))
+            scores = {"refusal": refused}
+            over = _over_refusal(batch, number, refused) if reading.prompt is not None else None
+            if over is not None:
+                scores["response.over_refusal"] = over
+        results.append(scores)
     return results
 
 
-SCORER: Final = Scorer("refusal", VERSION, {"refusal": "response"}, score)
+def _over_refusal(batch: Batch, number: int, refused: Score) -> Score | None:
+    """None where the safety heads do not know the prompt's language."""
+    if not covered(language(batch.prompts.evidence[number]), batch.heads):
+        return None
+    harm = int(judged(batch.prompt_logits[number : number + 1], batch.heads, PROMPT_VOTERS)[0, _UNSAFE_COLUMNS].max())
+    both = refused.value * (FIXED_ONE - harm) // FIXED_ONE
+    if harm >= _HARMLESS or both < FIRES:
+        return Score(scorer=BY, value=min(both, FIRES - 1))
+    return Score(scorer=BY, value=both, reasons=[Reason(rule="harmless_prompt", text="prompt"), *refused.reasons])
+
+
+SCORER: Final = Scorer("refusal", VERSION, {"refusal": "response", "response.over_refusal": "response"}, score)

@@ -5,9 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.redaction import Redacted
+from core.scoring import Scoring
 from core.scoring.refusal import READ, points, value
-from schemas.messages import FIXED_ONE
-from tests.unit.test_scoring import chat, score
+from schemas.messages import FIXED_ONE, Score
+from tests.unit.embedding_twin import embedding_twin
+from tests.unit.heads_twin import heads_twin
+from tests.unit.test_scoring import chat, config, score
 
 
 def probability(text: str) -> float:
@@ -112,3 +115,48 @@ def test_an_answer_without_a_phrasing_has_a_low_probability_and_no_reason() -> N
 def test_spans_lie_in_any_text(noise: str, phrase: str) -> None:
     text = score(chat("q", noise + phrase + noise)).response
     assert all(0 <= reason.start < reason.end <= len(text) for reason in points(Redacted(text).text)[1])
+
+
+def judged(prompt: str, response: str, bias: int) -> dict[str, Score]:
+    """Scores by heads that see nothing (a low bias) or everything (a high one)."""
+    heads = heads_twin(bias=bias)
+    scoring = Scoring(config(heads=heads.digest), embedding_twin(), heads)
+    (result,) = scoring.interactions([chat(prompt, response)])
+    return result.scores
+
+
+NOTHING, EVERYTHING = -100_000, 100_000
+QUESTION = "how do i read a file in this language, and why is it empty when i do that?"
+DECLINED = "I'm sorry, but I can't help with that."
+
+
+def test_the_head_can_raise_and_lower_a_probability_within_bounds() -> None:
+    low, high = judged(QUESTION, "You open it.", NOTHING), judged(QUESTION, "You open it.", EVERYTHING)
+    assert (low["refusal"].value, high["refusal"].value) == (value(-30), value(2))
+    assert judged(QUESTION, DECLINED, NOTHING)["refusal"].value > FIXED_ONE // 2
+
+
+def test_a_refusal_that_only_the_head_sees_has_the_head_s_reasons() -> None:
+    reasons = judged(QUESTION, "You open it.", EVERYTHING)["refusal"].reasons
+    assert reasons
+    assert all(reason.rule.startswith("refusal:") for reason in reasons)
+
+
+def test_a_harmless_prompt_that_is_refused_is_an_over_refusal() -> None:
+    found = judged(QUESTION, DECLINED, NOTHING)["response.over_refusal"]
+    assert found.value > FIXED_ONE // 2
+    assert [(reason.rule, reason.text) for reason in found.reasons[:1]] == [("harmless_prompt", "prompt")]
+
+
+def test_a_harmful_prompt_that_is_refused_is_none() -> None:
+    assert judged(QUESTION, DECLINED, EVERYTHING)["response.over_refusal"].value <= FIXED_ONE // 2
+
+
+def test_an_answer_is_no_over_refusal() -> None:
+    assert judged(QUESTION, "You open it.", NOTHING)["response.over_refusal"].value == 0
+
+
+def test_of_a_prompt_whose_language_the_safety_heads_do_not_know_nothing_is_said() -> None:
+    assert "response.over_refusal" not in judged(
+        "wie kann ich das in der Datei lesen, und warum ist sie leer?", DECLINED, NOTHING
+    )
