@@ -65,6 +65,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("response.model", "category", "answer", "version", "both", detect=False),
         Metric("response.cut_off", "rate", "form", "version", "up"),
         Metric("response.format", "rate", "form", "version", "up"),
+        Metric("response.language_differs", "rate", "language", "version", "up"),
         Metric("response.prompt_leak", "rate", "leak", "version", "up"),
         Metric("error", "rate", "answer", "version", "up"),
         Metric("latency", "number", "latency", "version", "up"),

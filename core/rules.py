@@ -57,6 +57,7 @@ DEFAULT_RULES: Final = Rules(
                 "response.repeated",
                 "response.cut_off",
                 "response.format",
+                "response.language_differs",
                 "latency",
                 "cost",
             )

@@ -59,6 +59,7 @@ STREAMS: Final[Mapping[str, Stream]] = _shared(
         _stream("response.over_refusal", 0.03),
         _stream("response.cut_off", 0.03),
         _stream("response.format", 0.03),
+        _stream("response.language_differs", 0.02),
         _stream("response.prompt_leak", 0.02),
         _stream("cost", 0.03),
     )

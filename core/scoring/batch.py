@@ -52,9 +52,9 @@ class Batch:
         return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
 
     @cached_property
-    def responses(self) -> TextSums:
-        """Word sums of each reading's response (zero where there is none)."""
-        return self.words.sums([reading.response.text if reading.response else "" for reading in self.readings])
+    def response_evidence(self) -> NDArray[np.int32]:
+        """Evidence for each reading's response's language (readings × EVIDENCE, zero where there is none)."""
+        return self.words.languages.sums([reading.response.text if reading.response else "" for reading in self.readings])
 
     @cached_property
     def prompt_logits(self) -> NDArray[np.int64]:

@@ -4,10 +4,11 @@ import pytest
 
 from core.redaction import Redacted
 from core.scoring.answer import repeated
+from core.scoring.cut import words
 from core.scoring.languages import language
 from core.scoring.latency import micros
 from core.scoring.thumbs import is_down
-from core.scoring.words import WordSums, words
+from core.scoring.words import WordSums
 from schemas.messages import FIXED_ONE, Feedback
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.test_scoring import chat, score
