@@ -33,6 +33,13 @@ DEFAULT_RULES: Final = Rules(
         PolicyRule(id="prompt-unsafe", metric="prompt.safety.unsafe", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
         PolicyRule(id="response-pii", metric="response.pii"),
         PolicyRule(id="prompt-pii", metric="prompt.pii", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
+        PolicyRule(
+            id="response-over-refusal",
+            metric="response.over_refusal",
+            pending_s=EXPLAINED_AFTER_S,
+            inhibited_by=("refusal", "topic.mix"),
+        ),
+        PolicyRule(id="response-prompt-leak", metric="response.prompt_leak"),
         PolicyRule(id="scorer-error", metric="scorer.error"),
         PolicyRule(
             id="thumbs-down", metric="thumbs.down", pending_s=EXPLAINED_AFTER_S, inhibited_by=("refusal", "topic.mix", "error")
@@ -44,7 +51,16 @@ DEFAULT_RULES: Final = Rules(
                 pending_s=EXPLAINED_AFTER_S,
                 inhibited_by=("refusal", "topic.mix", "error"),
             )
-            for metric in ("response.length", "response.empty", "response.repeated", "latency")
+            for metric in (
+                "response.length",
+                "response.empty",
+                "response.repeated",
+                "response.cut_off",
+                "response.format",
+                "response.language_differs",
+                "latency",
+                "cost",
+            )
         ),
         PolicyRule(id="prompt-language", metric="prompt.language", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
     ),

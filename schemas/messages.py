@@ -69,6 +69,13 @@ class Document(msgspec.Struct, kw_only=True, omit_defaults=True):
     score: float | None = None
 
 
+class ResponseFormat(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The form in which the request wants the answer: `json_object`, or `json_schema` with `schema` as JSON text."""
+
+    type: str = "text"
+    schema: str | None = None
+
+
 class Interaction(Message):
     """One call of a model (or a step around it) as the application saw it. `time` is the client's, RFC 3339."""
 
@@ -100,6 +107,7 @@ class Interaction(Message):
     tool_calls: list[ToolCall] = []
     documents: list[Document] = []
     finish_reasons: list[str] = []
+    response_format: ResponseFormat | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_ms: float | None = None
@@ -474,6 +482,18 @@ class RedactionRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=Tru
     """Id of the key of a hash; the key itself is never part of a config."""
 
 
+class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What tokens of a model cost: micro-USD per million of them (5 USD are 5,000,000), as of `date` (ISO 8601).
+
+    `model` is the beginning of the name, up to a date or a release number; lower case.
+    """
+
+    model: str
+    input: int
+    output: int
+    date: str = ""
+
+
 class Config(Message):
     """Immutable by digest: what scoring and judging depend on."""
 
@@ -496,6 +516,8 @@ class Config(Message):
     """sha256 of the table of learned heads."""
     adapted: list[AdaptedHead] = []
     """One entry per (app, environment, name)."""
+    prices: tuple[Price, ...] = ()
+    """They come before the built-in table of prices."""
 
 
 class Activation(Message):

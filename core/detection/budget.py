@@ -56,6 +56,12 @@ STREAMS: Final[Mapping[str, Stream]] = _shared(
         _stream("prompt.pii", 0.03),
         _stream("response.repeated", 0.02),
         _stream("scorer.error", 0.02),
+        _stream("response.over_refusal", 0.03),
+        _stream("response.cut_off", 0.03),
+        _stream("response.format", 0.03),
+        _stream("response.language_differs", 0.02),
+        _stream("response.prompt_leak", 0.02),
+        _stream("cost", 0.03),
     )
 )
 STREAM_OF: Final[Mapping[str, Stream]] = {metric: stream for stream in STREAMS.values() for metric, _ in stream.parts}

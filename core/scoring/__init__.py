@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.redaction import Redactor
-from core.scoring import answer, language, latency, pii, refusal, safety, thumbs, topic
+from core.scoring import answer, call, cost, form, language, latency, leak, pii, refusal, safety, thumbs, topic
 from core.scoring.batch import ActScorer, Batch, Need, Reading, Scorer, Scores
 from core.scoring.corrections import Corrections
 from core.scoring.heads import Heads
@@ -24,7 +24,11 @@ SCORERS: Final[Mapping[str, Scorer | ActScorer]] = {
     "pii": pii.SCORER,
     "refusal": refusal.SCORER,
     "answer": answer.SCORER,
+    "form": form.SCORER,
+    "leak": leak.SCORER,
     "latency": latency.SCORER,
+    "call": call.SCORER,
+    "cost": cost.SCORER,
     "thumbs": thumbs.SCORER,
 }
 SCORER_VERSIONS: Final[dict[str, int]] = {name: scorer.version for name, scorer in SCORERS.items()}
@@ -91,6 +95,7 @@ class Scoring:
         self._counts_errors = answer.SCORER in chosen
         self._redactor = Redactor(config.max_text_bytes, policy=config.redaction, keys=redaction_keys)
         self._words = WordSums(embedding)
+        self._prices = config.prices
         self._heads = Heads(heads, embedding)
         self._corrections = Corrections(config.adapted, self._heads, embedding.dimensions)
 
@@ -107,7 +112,7 @@ class Scoring:
         readings = [Reading(batch[number], read[number].scored_prompt, read[number].scored_response) for number in chats]
         failed: dict[int, list[str]] = {}
         if readings:
-            shared = Batch(readings, self._words, self._heads)
+            shared = Batch(readings, self._words, self._heads, self._prices)
             for scorer in self._scorers:
                 for number, scores in zip(chats, self._guarded(scorer, shared, chats, failed), strict=True):
                     results[number].scores.update(scores)
@@ -144,7 +149,7 @@ class Scoring:
         except Exception as error:  # noqa: BLE001  # a scorer's exception is its outcome
             if len(numbers) > 1:
                 return [
-                    self._guarded(scorer, Batch([reading], self._words, self._heads), [number], failed)[0]
+                    self._guarded(scorer, Batch([reading], self._words, self._heads, self._prices), [number], failed)[0]
                     for reading, number in zip(batch.readings, numbers, strict=True)
                 ]
             failed.setdefault(numbers[0], []).append(f"{scorer.name}: {type(error).__name__}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from core.redaction import Redacted
 from core.scoring.heads import Heads
 from core.scoring.words import TextSums, WordSums
-from schemas.messages import Feedback, Interaction, Score
+from schemas.messages import Feedback, Interaction, Price, Score
 
 Need = Literal["prompt", "response", "call", "act"]
 Scores = dict[str, Score]
@@ -39,10 +39,12 @@ class Reading:
 class Batch:
     """Readings scored together. Nothing that a scorer computes for one may depend on another."""
 
-    def __init__(self, readings: Sequence[Reading], words: WordSums, heads: Heads) -> None:
+    def __init__(self, readings: Sequence[Reading], words: WordSums, heads: Heads, prices: tuple[Price, ...] = ()) -> None:
+        """`prices` are the config's own."""
         self.readings = readings
         self.words = words
         self.heads = heads
+        self.prices = prices
 
     @cached_property
     def prompts(self) -> TextSums:
@@ -50,9 +52,9 @@ class Batch:
         return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
 
     @cached_property
-    def responses(self) -> TextSums:
-        """Word sums of each reading's response (zero where there is none)."""
-        return self.words.sums([reading.response.text if reading.response else "" for reading in self.readings])
+    def response_evidence(self) -> NDArray[np.int32]:
+        """Evidence for each reading's response's language (readings × EVIDENCE, zero where there is none)."""
+        return self.words.languages.sums([reading.response.text if reading.response else "" for reading in self.readings])
 
     @cached_property
     def prompt_logits(self) -> NDArray[np.int64]:

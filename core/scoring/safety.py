@@ -72,7 +72,7 @@ def score(batch: Batch) -> list[Scores]:
     responses = [number for number, reading in enumerate(batch.readings) if reading.response is not None]
     if responses:
         texts = [reading.response.text for reading in batch.readings if reading.response is not None]
-        labels = [language(points) for points in batch.responses.evidence[responses]]
+        labels = [language(points) for points in batch.response_evidence[responses]]
         for number, scores in zip(
             responses, _scores(texts, labels, batch.heads, batch.response_logits[responses], "response"), strict=True
         ):

@@ -21,6 +21,7 @@ from schemas.messages import (
     Feedback,
     Interaction,
     RedactionRule,
+    ResponseFormat,
     ToolCall,
 )
 from tests.unit.embedding_twin import embedding_twin
@@ -50,6 +51,29 @@ def score(interaction: Interaction) -> ScoredText:
     return result
 
 
+INSTRUCTIONS = (
+    "You are the assistant of a library. Answer in one short sentence, and never speak about the books' prices. Be kind."
+)
+
+
+def everything() -> Interaction:
+    """A chat with all that a metric may need."""
+    said = chat(
+        "how do i read a file in this language, and why is it empty when i do that?",
+        '{"answer": "you open it, and then you read from it, as is said in the manual"}',
+        latency_ms=3.5,
+        time_to_first_chunk_ms=1.5,
+        request_model="gpt-4o-mini",
+        response_model="gpt-4o-mini-2024-07-18",
+        input_tokens=100,
+        output_tokens=10,
+        tool_calls=[ToolCall(name="f", result="x")],
+        response_format=ResponseFormat(type="json_object"),
+    )
+    said.input.insert(0, ChatMessage(role="system", content=INSTRUCTIONS))
+    return said
+
+
 def log(n: int) -> list[Interaction]:
     draw = Random(11)
     hostile = list(hostile_texts().values())
@@ -64,6 +88,10 @@ def log(n: int) -> list[Interaction]:
         made.append(
             chat(prompt, response, latency_ms=draw.random() * 1e4, response_model="m", kind=draw.choice(["chat"] * 9 + ["tool"]))
         )
+        if number % 11 == 0:
+            made[-1].input.insert(0, ChatMessage(role="system", content=draw.choice([INSTRUCTIONS, prompt, response or "s"])))
+            made[-1].response_format = ResponseFormat(type="json_object")
+            made[-1].output_tokens, made[-1].input_tokens, made[-1].request_model = number, 7, draw.choice(["gpt-4o", "no"])
     return made
 
 
@@ -90,7 +118,7 @@ def test_a_small_word_cache_gives_the_same_sums() -> None:
 
 
 def test_a_chat_gets_every_metric_of_interactions() -> None:
-    result = score(chat("how do i read a file", "you open it", latency_ms=3.5, response_model="m-1"))
+    result = score(everything())
     assert set(result.scores) == {name for name, metric in METRICS.items() if metric.of == "interaction"}
 
 
