@@ -52,6 +52,24 @@ def receipt_key(settings: Settings) -> ReceiptKey:
     return ReceiptKey(id=hashlib.sha256(raw).hexdigest()[:16], public=base64.b64encode(raw).decode(), private=private)
 
 
+def redaction_keys(settings: Settings) -> dict[str, bytes]:
+    """Keys of the keyed hashes in redacted text, by the id that a config names: the file's name; white space around is not part.
+
+    Hashes join only where every processor has the same key, and a log scores the same again only while its key is there.
+    Raises ValueError for a key of fewer than 16 bytes, with which hashes of short values could be guessed.
+    """
+    directory = settings.redaction_key_dir or settings.key_dir / "redaction"
+    paths = sorted(path for path in directory.iterdir() if path.is_file()) if directory.is_dir() else []
+    keys = {path.name: path.read_bytes().strip() for path in paths}
+    short = [name for name, key in keys.items() if len(key) < _MIN_KEY_BYTES]
+    if short:
+        raise ValueError(f"keys of redaction with fewer than {_MIN_KEY_BYTES} bytes: {', '.join(short)}")
+    return keys
+
+
+_MIN_KEY_BYTES = 16
+
+
 def _new_receipt_key() -> bytes:
     return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

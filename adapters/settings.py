@@ -52,6 +52,10 @@ class Settings(BaseSettings):
         default=None, validation_alias="MLFLOW_TRACKING_URI", description="an existing MLflow; unset: the embedded one"
     )
     receipt_key_file: Path | None = Field(default=None, description="Ed25519 private key (PEM) for receipts; unset: generated")
+    redaction_key_dir: Path | None = Field(
+        default=None,
+        description="keys of keyed hashes in redacted text, one file each, its name the id; unset: <data_dir>/keys/redaction",
+    )
     consumer_group_prefix: str = Field(default="bellbuoy", description="prefix of consumer groups and transactional ids")
     instance: str = Field(default="local", description="name of this instance in static membership and in stamps")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")

@@ -13,6 +13,7 @@ import kafka.errors
 import msgspec
 
 from adapters.embedding import TABLE_SHA256
+from adapters.heads import HEADS_SHA256
 from adapters.kafka import LogOffsets, control_producer, read_all
 from adapters.keys import receipt_key
 from adapters.settings import Settings
@@ -22,13 +23,15 @@ from bellbuoy.control import actor, new_id
 from core.configs import ConfigLog
 from core.rules import check_rules, default_config
 from core.scoring import SCORER_VERSIONS
+from core.scoring.corrections import check_adapted
 from schemas.codec import Outgoing, cloud_headers, digest, encode
 from schemas.messages import Activation, Config
-from schemas.topics import CONFIG, RAW_TOPICS, SUMMARIES
+from schemas.topics import CONFIG, MAX_RECORD_BYTES, RAW_TOPICS, SUMMARIES
 
 log = logging.getLogger(__name__)
 
 WRITER: Final = "config-writer"
+MAX_CONFIG_BYTES: Final = MAX_RECORD_BYTES - 64 * 1024
 _ATTEMPTS: Final = 20
 
 
@@ -50,6 +53,7 @@ class Installation:
 
     scorers: Mapping[str, int]
     embedding: str
+    heads: str
     partitions: Mapping[str, int]
     shards: int
     receipt_keys: Mapping[str, str]
@@ -77,6 +81,7 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
         first = default_config(
             scorers=here.scorers,
             embedding=here.embedding,
+            heads=here.heads,
             partitions=here.partitions,
             shards=here.shards,
             receipt_keys=here.receipt_keys,
@@ -98,6 +103,8 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
         reasons.append(f"scorer versions changed: {', '.join(changed)}")
     if current.embedding != here.embedding:
         reasons.append(f"the embedding table changed: {current.embedding[:12]} → {here.embedding[:12]}")
+    if current.heads != here.heads:
+        reasons.append(f"the learned heads changed: {current.heads[:12]} → {here.heads[:12]}")
     if current.partitions != here.partitions:
         reasons.append(f"partitions were added: {dict(here.partitions)}")
     if not here.receipt_keys.items() <= current.receipt_keys.items():
@@ -108,6 +115,7 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
         current,
         scorers=dict(here.scorers),
         embedding=here.embedding,
+        heads=here.heads,
         partitions=dict(here.partitions),
         receipt_keys=current.receipt_keys | dict(here.receipt_keys),
     )
@@ -117,6 +125,13 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
 def check_change(current: Config | None, wanted: Config) -> None:
     """Raises ConfigConflict or ValueError for a config that must not follow the current one, since the fold could not go on."""
     check_rules(wanted.rules)
+    check_adapted(wanted.adapted)
+    size = len(encode(wanted))
+    if size > MAX_CONFIG_BYTES:
+        raise ConfigConflict(
+            f"the config would have {size:,} bytes, {MAX_CONFIG_BYTES:,} is the most that a record holds: "
+            f"{sum(len(head.weights) for head in wanted.adapted):,} of them are corrections of {len(wanted.adapted)} scores"
+        )
     if current is None:
         return
     if current.shards != wanted.shards:
@@ -132,7 +147,7 @@ def installation(settings: Settings) -> Installation:
     with LogOffsets(settings) as offsets:
         partitions = {topic: len(offsets.partitions(topic)) for topic in RAW_TOPICS}
         shards = len(offsets.partitions(SUMMARIES))
-    return Installation(SCORER_VERSIONS, TABLE_SHA256, partitions, shards, {key.id: key.public})
+    return Installation(SCORER_VERSIONS, TABLE_SHA256, HEADS_SHA256, partitions, shards, {key.id: key.public})
 
 
 def read_configs(settings: Settings) -> ConfigLog:

@@ -277,6 +277,7 @@ class LoopStack:
         config = default_config(
             scorers=here.scorers,
             embedding=here.embedding,
+            heads=here.heads,
             partitions=here.partitions,
             shards=here.shards,
             receipt_keys=here.receipt_keys,

@@ -22,6 +22,7 @@ from scipy.stats import poisson
 
 from adapters.corpus import Conversation, chitchat
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.settings import Settings
 from benchmarks.report import emit
 from core.fold import Fold
@@ -80,7 +81,11 @@ class OneConfig:
 
 def score_pool(conversations: Sequence[Conversation], table: EmbeddingTable) -> Pool:
     """Score every turn once."""
-    scoring = Scoring(Config(scorers=SCORER_VERSIONS, embedding=table.digest, partitions={}, shards=1), table)
+    scoring = Scoring(
+        Config(scorers=SCORER_VERSIONS, embedding=table.digest, heads=load_heads().digest, partitions={}, shards=1),
+        table,
+        load_heads(),
+    )
     random = np.random.default_rng(0)
     chats = [chat for c in conversations for chat in _chats(c, random)]
     code_of: dict[tuple[str, int | str], int] = {("", 0): 0}
@@ -174,7 +179,7 @@ class Outcome:
 def simulate(pool: Pool, traffic: Traffic, days: float, per_days: float, seed: int) -> Outcome:
     """Fold one app's days."""
     rules = msgspec.structs.replace(DEFAULT_RULES, per_days=per_days)
-    config = default_config(scorers={}, embedding="", partitions={}, shards=1, receipt_keys={}, rules=rules)
+    config = default_config(scorers={}, embedding="", heads="", partitions={}, shards=1, receipt_keys={}, rules=rules)
     fold, outcome = Fold(0, OneConfig(config)), Outcome([])
     batch: list[ClosedWindow] = []
     for window in windows(pool, traffic, days, np.random.default_rng(seed)):

@@ -14,11 +14,13 @@ from wordllama import WordLlama
 
 from adapters.corpus import long_texts
 from adapters.embedding import check_source, load_embedding
+from adapters.heads import load_heads
 from adapters.settings import Settings
 from benchmarks.report import emit
 from core.redaction import Redactor
 from core.scoring import SCORER_VERSIONS, SCORERS, Scoring
 from core.scoring.batch import Batch, Reading, Scorer
+from core.scoring.heads import Heads
 from core.scoring.reading import redact_interaction
 from core.scoring.words import WordSums
 from schemas.embedding import EmbeddingTable
@@ -72,11 +74,11 @@ def _chat(prompt: str, response: str | None, number: int) -> Interaction:
 
 
 def _config(table: EmbeddingTable) -> Config:
-    return Config(scorers=SCORER_VERSIONS, embedding=table.digest, partitions={}, shards=1)
+    return Config(scorers=SCORER_VERSIONS, embedding=table.digest, heads=load_heads().digest, partitions={}, shards=1)
 
 
 def _total(interactions: Sequence[Interaction], table: EmbeddingTable) -> float:
-    scoring = Scoring(_config(table), table)
+    scoring = Scoring(_config(table), table, load_heads())
     return _cpu(lambda step: scoring.interactions(step), interactions)
 
 
@@ -88,9 +90,9 @@ def _parts(interactions: Sequence[Interaction], table: EmbeddingTable) -> None:
     for interaction in interactions:
         read = redact_interaction(interaction, redactor)
         readings.append(Reading(interaction, read.scored_prompt, read.scored_response))
-    words = WordSums(table)
-    emit("scoring.part.words", _cpu(lambda step: Batch(step, words).prompts, readings), "us_cpu/interaction", PACKAGES)
-    batches = [Batch(step, words) for step in _steps(readings)]
+    words, heads = WordSums(table), Heads(load_heads(), table)
+    emit("scoring.part.words", _cpu(lambda step: Batch(step, words, heads).prompts, readings), "us_cpu/interaction", PACKAGES)
+    batches = [Batch(step, words, heads) for step in _steps(readings)]
     for batch in batches:
         assert batch.prompts
     for name, scorer in SCORERS.items():
@@ -103,10 +105,10 @@ def _parts(interactions: Sequence[Interaction], table: EmbeddingTable) -> None:
 
 def _peer(prompts: list[str], table: EmbeddingTable) -> None:
     peer = WordLlama.load(cache_dir=check_source(), disable_download=True)
-    words = WordSums(table)
+    words, heads = WordSums(table), Heads(load_heads(), table)
     redactor = Redactor(_config(table).max_text_bytes)
     readings = [Reading(_chat(prompt, None, 0), redactor.redact(prompt), None) for prompt in prompts]
-    ours = _cpu(lambda step: SCORERS["topic"].score(Batch(step, words)), readings)  # type: ignore[arg-type]
+    ours = _cpu(lambda step: SCORERS["topic"].score(Batch(step, words, heads)), readings)  # type: ignore[arg-type]
     theirs = _cpu(lambda step: peer.embed(step), prompts)
     emit("scoring.topic.cold", ours, "us_cpu/text", PACKAGES)
     emit("scoring.peer.wordllama_embed", theirs, "us_cpu/text", PACKAGES)

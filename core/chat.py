@@ -10,8 +10,8 @@ import msgspec
 from core.chat_answer import Answer, read_answer, tool_calls
 from schemas import codec
 from schemas.codec import InvalidMessage, Outgoing
-from schemas.limits import MAX_ID, MAX_ITEM_BYTES, MAX_NAME, validate_interaction
-from schemas.messages import CallConfiguration, ChatMessage, ContentPart, Interaction, Scalar
+from schemas.limits import MAX_ID, MAX_ITEM_BYTES, MAX_NAME, MAX_SCHEMA, validate_interaction
+from schemas.messages import CallConfiguration, ChatMessage, ContentPart, Interaction, ResponseFormat, Scalar
 from schemas.topics import INTERACTIONS
 
 SOURCE: Final = "bellbuoy/gateway"
@@ -151,6 +151,7 @@ def interaction_of(exchange: Exchange, answer: bytes) -> Interaction:
         interaction.request_model = name_of(_string(fields.get("model")))
         interaction.input = [_chat_message(m) for m in _listed(fields.get("messages"))]
         interaction.attributes = _attributes(fields.get("metadata"))
+        interaction.response_format = _response_format(fields.get("response_format"))
     said = read_answer(answer, streamed=exchange.streamed)
     interaction.error_type = _error_type(exchange, said)
     interaction.response_model = name_of(said.model)
@@ -167,6 +168,19 @@ def _attributes(metadata: object) -> dict[str, Scalar]:
         return {}
     pairs = [(name_of(_string(key)), value) for key, value in list(metadata.items())[:_METADATA]]
     return {name: value[:_METADATA_VALUE] for name, value in pairs if name and isinstance(value, str)}
+
+
+def _response_format(asked: object) -> ResponseFormat | None:
+    """The form that the request asks for; a schema that is too large to keep is left out."""
+    if not isinstance(asked, dict) or (kind := name_of(_string(asked.get("type")))) is None or kind == "text":
+        return None
+    wrapper = asked.get("json_schema")
+    schema = wrapper.get("schema") if isinstance(wrapper, dict) else None
+    try:
+        text = _encoder.encode(schema).decode() if isinstance(schema, dict) else None
+    except RecursionError:
+        text = None
+    return ResponseFormat(type=kind, schema=text if text and len(text) <= MAX_SCHEMA else None)
 
 
 def record_of(interaction: Interaction, time_ms: int) -> Outgoing:
@@ -191,7 +205,9 @@ def record_of(interaction: Interaction, time_ms: int) -> Outgoing:
 
 def bare(interaction: Interaction) -> Interaction:
     """The interaction without its texts: what is kept when there is no room for them."""
-    return msgspec.structs.replace(interaction, input=[], output=[], tool_calls=[], documents=[], attributes={"text": "shed"})
+    return msgspec.structs.replace(
+        interaction, input=[], output=[], tool_calls=[], documents=[], response_format=None, attributes={"text": "shed"}
+    )
 
 
 def _clipped(interaction: Interaction, limit: int) -> Interaction:
@@ -201,6 +217,7 @@ def _clipped(interaction: Interaction, limit: int) -> Interaction:
         input=[_clip(m, limit) for m in users],
         output=[_clip(m, limit) for m in interaction.output[:1]],
         tool_calls=[],
+        response_format=None,
         attributes={"text": "clipped"},
     )
 

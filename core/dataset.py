@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from core.near_duplicates import Leaders, WordWeights, content_words, words
-from core.pii_rules import RULES
 from core.redaction import Redacted
+from core.redaction_policy import placeholders_in
 from core.scoring.answer import repeated
 from core.scoring.refusal import refusal
 from schemas.messages import DatasetRules
@@ -24,7 +24,6 @@ SAME_ANSWER: Final = Fraction(4, 5)
 MIN_RATINGS: Final = 50
 """Well-rated answers that are taken at least; beyond these, no more than there are corrections: what the champion answers well
 already teaches little, and would hide in the gate what a candidate has learnt."""
-_PLACEHOLDERS: Final = tuple(sorted({rule.placeholder for rule in RULES}))
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -188,7 +187,7 @@ def _flaw(answer: str) -> str | None:
         return "answer: empty"
     if refusal(answer):
         return "answer: refusal"
-    if any(placeholder in answer for placeholder in _PLACEHOLDERS):
+    if placeholders_in(answer):
         return "answer: pii"
     return "answer: repeated" if repeated(Redacted(answer)).value else None
 

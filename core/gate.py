@@ -11,6 +11,7 @@ from scipy.stats import beta
 from core.near_duplicates import token_f1
 from core.pii_rules import RULES
 from core.redaction import Redactor
+from core.redaction_policy import placeholders_in
 from core.scoring.refusal import refusal
 from schemas.messages import GateRules
 
@@ -135,7 +136,7 @@ def leaks(pair: Pair) -> list[str]:
 def _personal(text: str) -> set[str]:
     """Placeholders in a text, and those that redaction would put there."""
     found = {_PLACEHOLDERS[span.rule] for span in _REDACTOR.redact(text).spans}
-    return found | {placeholder for placeholder in _PLACEHOLDERS.values() if placeholder in text}
+    return found | placeholders_in(text)
 
 
 def _outcome(improvement: Interval, refusals: Interval, leaked: Sequence[Sequence[str]]) -> tuple[Outcome, str]:

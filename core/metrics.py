@@ -41,21 +41,38 @@ class Metric:
     detect: bool = True
 
 
+HARMS: Final[tuple[str, ...]] = ("hate", "harassment", "sexual", "sexual_minors", "violence", "self_harm", "illicit")
+"""Categories of harm, each shown; judged together as `unsafe`."""
+
 METRICS: Final[Mapping[str, Metric]] = {
     metric.name: metric
     for metric in (
         Metric("topic", "cells", "topic", "app", "both"),
         Metric("novelty", "distance", "topic", "app", "up"),
         Metric("prompt.language", "category", "language", "app", "both"),
+        *(Metric(f"prompt.safety.{harm}", "rate", "safety", "app", "up", detect=False) for harm in HARMS),
+        Metric("prompt.safety.unsafe", "rate", "safety", "app", "up"),
+        Metric("prompt.safety.jailbreak", "rate", "safety", "app", "up"),
+        *(Metric(f"response.safety.{harm}", "rate", "safety", "version", "up", detect=False) for harm in HARMS),
+        Metric("response.safety.unsafe", "rate", "safety", "version", "up"),
         Metric("prompt.pii", "rate", "pii", "app", "up"),
         Metric("response.pii", "rate", "pii", "version", "up"),
         Metric("refusal", "rate", "refusal", "version", "both"),
+        Metric("response.over_refusal", "rate", "refusal", "version", "up"),
         Metric("response.empty", "rate", "answer", "version", "up"),
         Metric("response.repeated", "rate", "answer", "version", "up"),
         Metric("response.length", "number", "answer", "version", "both"),
         Metric("response.model", "category", "answer", "version", "both", detect=False),
+        Metric("response.cut_off", "rate", "form", "version", "up"),
+        Metric("response.format", "rate", "form", "version", "up"),
+        Metric("response.language_differs", "rate", "language", "version", "up"),
+        Metric("response.prompt_leak", "rate", "leak", "version", "up"),
         Metric("error", "rate", "answer", "version", "up"),
         Metric("latency", "number", "latency", "version", "up"),
+        Metric("first_chunk", "number", "call", "version", "up", detect=False),
+        Metric("tokens.output", "number", "call", "version", "both", detect=False),
+        Metric("tool.error", "rate", "call", "version", "up", detect=False),
+        Metric("cost", "number", "cost", "version", "up"),
         Metric("thumbs.down", "rate", "thumbs", "version", "both", of="feedback"),
         Metric("scorer.error", "rate", "answer", "app", "up"),
     )

@@ -28,8 +28,18 @@ DEFAULT_RULES: Final = Rules(
         PolicyRule(id="topic-shift", metric="topic.mix", action="retrain"),
         PolicyRule(id="refusal-on-version", metric="refusal", action="rollback"),
         PolicyRule(id="error", metric="error"),
+        PolicyRule(id="response-unsafe", metric="response.safety.unsafe"),
+        PolicyRule(id="jailbreak", metric="prompt.safety.jailbreak"),
+        PolicyRule(id="prompt-unsafe", metric="prompt.safety.unsafe", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
         PolicyRule(id="response-pii", metric="response.pii"),
         PolicyRule(id="prompt-pii", metric="prompt.pii", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
+        PolicyRule(
+            id="response-over-refusal",
+            metric="response.over_refusal",
+            pending_s=EXPLAINED_AFTER_S,
+            inhibited_by=("refusal", "topic.mix"),
+        ),
+        PolicyRule(id="response-prompt-leak", metric="response.prompt_leak"),
         PolicyRule(id="scorer-error", metric="scorer.error"),
         PolicyRule(
             id="thumbs-down", metric="thumbs.down", pending_s=EXPLAINED_AFTER_S, inhibited_by=("refusal", "topic.mix", "error")
@@ -41,7 +51,16 @@ DEFAULT_RULES: Final = Rules(
                 pending_s=EXPLAINED_AFTER_S,
                 inhibited_by=("refusal", "topic.mix", "error"),
             )
-            for metric in ("response.length", "response.empty", "response.repeated", "latency")
+            for metric in (
+                "response.length",
+                "response.empty",
+                "response.repeated",
+                "response.cut_off",
+                "response.format",
+                "response.language_differs",
+                "latency",
+                "cost",
+            )
         ),
         PolicyRule(id="prompt-language", metric="prompt.language", pending_s=EXPLAINED_AFTER_S, inhibited_by=("topic.mix",)),
     ),
@@ -76,16 +95,18 @@ def default_config(
     *,
     scorers: Mapping[str, int],
     embedding: str,
+    heads: str,
     partitions: Mapping[str, int],
     shards: int,
     receipt_keys: Mapping[str, str],
     rules: Rules = DEFAULT_RULES,
 ) -> Config:
-    """The config that a new installation activates first. `scorers`: name → version; `embedding`: sha256 of the table;
+    """The config that a new installation activates first. `scorers`: name → version; `embedding`, `heads`: sha256 of the tables;
     `partitions`: raw topic → count; `receipt_keys`: key id → Ed25519 public key, base64."""
     return Config(
         scorers=dict(scorers),
         embedding=embedding,
+        heads=heads,
         partitions=dict(partitions),
         shards=shards,
         receipt_keys=dict(receipt_keys),

@@ -17,6 +17,8 @@ MAX_ITEM_BYTES: Final = 900_000
 """Encoded bytes of one raw message; below MAX_RAW_BYTES with room for key, headers and the frame of a batch."""
 MAX_NUMBER: Final = 1e12
 """Upper end of tokens, milliseconds and cost."""
+MAX_SCHEMA: Final = 65_536
+"""Characters of the JSON Schema that an answer must match."""
 INT64: Final = 2**63
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -69,6 +71,11 @@ def validate_interaction(interaction: Interaction) -> None:
         _check_strings((("finish_reasons", reason, MAX_NAME) for reason in i.finish_reasons), frozenset())
     if i.tool_calls:
         _check_strings((("tool_calls", call.name, MAX_NAME) for call in i.tool_calls), frozenset())
+    if i.response_format is not None:
+        asked = i.response_format
+        _check_strings((("response_format", asked.type, MAX_NAME),), frozenset({"response_format"}))
+        if asked.schema is not None and len(asked.schema) > MAX_SCHEMA:
+            raise InvalidMessage("too_long", f"longer than {MAX_SCHEMA} characters", "response_format")
     if i.attributes:
         _check_attributes(i.attributes)
 

@@ -69,6 +69,13 @@ class Document(msgspec.Struct, kw_only=True, omit_defaults=True):
     score: float | None = None
 
 
+class ResponseFormat(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The form in which the request wants the answer: `json_object`, or `json_schema` with `schema` as JSON text."""
+
+    type: str = "text"
+    schema: str | None = None
+
+
 class Interaction(Message):
     """One call of a model (or a step around it) as the application saw it. `time` is the client's, RFC 3339."""
 
@@ -100,6 +107,7 @@ class Interaction(Message):
     tool_calls: list[ToolCall] = []
     documents: list[Document] = []
     finish_reasons: list[str] = []
+    response_format: ResponseFormat | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_ms: float | None = None
@@ -436,6 +444,56 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     apps: tuple[AppPolicy, ...] = ()
 
 
+class AdaptedHead(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """An app's own correction of one learned score, made by `bellbuoy adapt` and applied to that app alone.
+
+    A corrected score's scorer is `name@(version × 1,000 + correction's version)`, so that detection takes the new version for
+    what it is. A rollback is a further version with the weights of an older one, or with none: the frozen score.
+    """
+
+    app: str
+    environment: str
+    name: str
+    """The metric: `prompt.safety.unsafe`."""
+    version: int
+    """Counts from 1 and never falls."""
+    heads: str = ""
+    """Digest of the frozen heads that it corrects; with other heads it does nothing."""
+    languages: tuple[str, ...] = ()
+    """Languages that the labels were in: there the score fires although the frozen heads do not cover them."""
+    weights: bytes = b""
+    restores: int = 0
+    """The version whose weights a rollback brought back; 0 where it is none."""
+
+
+class RedactionRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What becomes of personal data and secrets of a kind; None means any app, environment or kind. The first that fits counts.
+
+    mask: `[EMAIL]` stands in its place, which is also what happens without a rule. hash: `[EMAIL:<token>]` with a keyed hash,
+    so that equal values of one app can be joined; where the key is missing it is masked. drop: nothing of the text that holds
+    it is kept, `[DROPPED]` stands for the whole field (one message, one part of it, one comment, …).
+    """
+
+    app: str | None = None
+    environment: str | None = None
+    kind: str | None = None
+    action: Literal["mask", "hash", "drop"] = "mask"
+    key: str | None = None
+    """Id of the key of a hash; the key itself is never part of a config."""
+
+
+class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What tokens of a model cost: micro-USD per million of them (5 USD are 5,000,000), as of `date` (ISO 8601).
+
+    `model` is the beginning of the name, up to a date or a release number; lower case.
+    """
+
+    model: str
+    input: int
+    output: int
+    date: str = ""
+
+
 class Config(Message):
     """Immutable by digest: what scoring and judging depend on."""
 
@@ -451,8 +509,15 @@ class Config(Message):
     receipt_keys: dict[str, str] = {}
     """Key id → Ed25519 public key, base64."""
     rules: Rules = Rules()
+    redaction: list[RedactionRule] = []
     max_text_bytes: int = 32_768
     max_pairs_per_block: int = 256
+    heads: str = ""
+    """sha256 of the table of learned heads."""
+    adapted: list[AdaptedHead] = []
+    """One entry per (app, environment, name)."""
+    prices: tuple[Price, ...] = ()
+    """They come before the built-in table of prices."""
 
 
 class Activation(Message):

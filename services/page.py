@@ -1,7 +1,9 @@
 """The status page: alerts, actions, traffic, ledger and health on one screen, for whoever is called at night."""
 
+import hmac
 import ipaddress
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +18,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from adapters.asgi import App, Receive, Scope, Send, listen, reply, run, serve
+from adapters.keys import api_key
 from adapters.settings import Settings
 from adapters.telemetry import Telemetry, set_up_logging
-from services.page_data import BUCKET_MS, Status, StatusReader, Store, now_ms, process_states
+from services.page_data import BUCKET_MS, Status, StatusReader, Store, Unavailable, explainer, now_ms, process_states
 
 _SHORT: Final = 36
 """Bars of the short chart: 3 minutes."""
@@ -42,8 +45,15 @@ _SECURITY_HEADERS: Final = tuple(
 )
 
 
-def build_page(reader: StatusReader, *, host_names: frozenset[str]) -> App:
-    """The ASGI application. Requests for a host that is neither in `host_names` nor an IP address are refused."""
+Explain = Callable[[str, str], list[dict[str, Any]]]
+"""(id, app or empty) → the stored interactions of that id, explained. Raises Unavailable."""
+
+
+def build_page(reader: StatusReader, *, host_names: frozenset[str], key: str, explain: Explain) -> App:
+    """The ASGI application. Requests for a host that is neither in `host_names` nor an IP address are refused.
+
+    What people wrote is given to nobody without the `key`.
+    """
     templates = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     templates.filters.update(clock=_clock, percent=_percent, number=_number, per_second=_per_second, chart=_chart, place=_place)
 
@@ -59,10 +69,20 @@ def build_page(reader: StatusReader, *, host_names: frozenset[str]) -> App:
     async def api(_: Request) -> Response:
         return JSONResponse(as_json(await run_in_threadpool(reader.status)))
 
+    async def interaction(request: Request) -> Response:
+        if not hmac.compare_digest(_key(request).encode("utf-8", "replace"), key.encode()):
+            return JSONResponse({"error": "send the collector's key as `Authorization: Bearer …` or `x-api-key`"}, 401)
+        try:
+            found = await run_in_threadpool(explain, request.path_params["id"], request.query_params.get("app", ""))
+        except Unavailable as error:
+            return JSONResponse({"error": str(error)}, 503)
+        return JSONResponse({"interactions": found}) if found else JSONResponse({"error": "no such interaction"}, 404)
+
     routes = [
         Route("/", page),
         Route("/fragment", fragment),
         Route("/api/status", api),
+        Route("/api/interactions/{id:path}", interaction),
         Mount("/static", StaticFiles(directory=PAGES / "static")),
     ]
     return _Guard(Starlette(routes=routes), host_names)
@@ -85,6 +105,11 @@ def as_json(status: Status) -> dict[str, Any]:
         "errors": {name: part.error for name, part in parts.items() if part.error},
         "bucket_ms": BUCKET_MS,
     }
+
+
+def _key(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
 
 
 class _Guard:
@@ -199,7 +224,12 @@ def main(settings: Settings) -> None:
     listener = listen(settings.host, settings.page_port)
     store = Store(settings)
     reader = StatusReader(query=store.query, ledger=store.ledger, processes=process_states(settings), now=now_ms)
-    app = build_page(reader, host_names=frozenset({"localhost", settings.host.lower(), socket.gethostname().lower()}))
+    app = build_page(
+        reader,
+        host_names=frozenset({"localhost", settings.host.lower(), socket.gethostname().lower()}),
+        key=api_key(settings),
+        explain=explainer(store),
+    )
     with Telemetry("page", settings) as telemetry:
         telemetry.set_ready(None)
         run(lambda: serve(app, listener, graceful_s=3))

@@ -17,6 +17,7 @@ from adapters.broker import answers
 from adapters.clickhouse import Client, connect, is_away, rows
 from adapters.kafka_admin import LogOffsets
 from adapters.settings import Settings
+from core.explanation import as_json, explained
 from core.ledger import Ledger
 from schemas.topics import DAY_MS
 from services.ledger_reader import RECENT_MS, read_ledger
@@ -164,6 +165,15 @@ class Store:
                 return read_ledger(client, offsets, recent_ms=RECENT_MS)
         except (confluent_kafka.KafkaException, KeyError) as error:
             raise Unavailable("the broker does not answer") from error
+
+
+def explainer(store: Store) -> Callable[[str, str], list[dict[str, Any]]]:
+    """(id, app or empty) → the stored interactions of that id as plain values, without the scorers' versions, which stand on Kafka."""
+
+    def explain(id_: str, app: str) -> list[dict[str, Any]]:
+        return [as_json(explained(row, None)) for row in store.query("explain", {"id": id_, "app": app})]
+
+    return explain
 
 
 def process_states(

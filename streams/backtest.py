@@ -9,7 +9,7 @@ from adapters.recorded import RecordedLog, record_log
 from core.blocks import STEP_RECORDS, BlockCutter, Place, begin
 from core.configs import ConfigLog
 from core.fold import FoldOutput
-from core.scoring import EmbeddingTable, Scoring
+from core.scoring import EmbeddingTable, HeadTable, Scoring
 from core.shard import RecoveryFailed, Shard, is_own
 from schemas import codec
 from schemas.codec import InvalidMessage, Outgoing, Record
@@ -52,9 +52,9 @@ class Recomputed:
         return [step for shard in sorted(self.folded) for step in self.folded[shard].actions]
 
 
-def recompute(log: RecordedLog, embedding: EmbeddingTable) -> Recomputed:
+def recompute(log: RecordedLog, embedding: EmbeddingTable, heads: HeadTable) -> Recomputed:
     """Raw topics → blocks → summaries → folds with the recorded cuts."""
-    result = recompute_blocks(log, lambda config: Scoring(config, embedding))
+    result = recompute_blocks(log, lambda config: Scoring(config, embedding, heads))
     fold_again(log, result, embedding.cells)
     return result
 

@@ -15,7 +15,7 @@ from core.event_time import time_ms
 from core.fold import Fold
 from core.lines import interaction_from_line, read_line
 from core.rules import DEFAULT_RULES, default_config
-from core.scoring import SCORER_VERSIONS, EmbeddingTable, Scoring
+from core.scoring import SCORER_VERSIONS, EmbeddingTable, HeadTable, Scoring
 from core.windows import ClosedWindow, WindowCloser
 from schemas import codec
 from schemas.codec import InvalidMessage, Record
@@ -95,18 +95,21 @@ class _Window:
     lines: int = 0
 
 
-def backtest_file(lines: Iterable[bytes], embedding: EmbeddingTable, *, rules: Rules = DEFAULT_RULES) -> BacktestReport:
+def backtest_file(
+    lines: Iterable[bytes], embedding: EmbeddingTable, heads: HeadTable, *, rules: Rules = DEFAULT_RULES
+) -> BacktestReport:
     """Play the lines; blank ones are passed over. What a line says wrong is in the report, never an exception."""
     report = BacktestReport()
     config = default_config(
         scorers=SCORER_VERSIONS,
         embedding=embedding.digest,
+        heads=heads.digest,
         partitions={INTERACTIONS: 1, FEEDBACK: 1},
         shards=1,
         receipt_keys={},
         rules=rules,
     )
-    player = _Player(config, Scoring(config, embedding), embedding.cells, report)
+    player = _Player(config, Scoring(config, embedding, heads), embedding.cells, report)
     for window in _windows(_judged(lines), report):
         player.play(window)
     player.finish()

@@ -16,12 +16,14 @@ from mode.supervisors import CrashingSupervisor
 
 from adapters.configs import ConfigReader
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.kafka import HotProducer, Producer, group_id, topic_ids
+from adapters.keys import redaction_keys
 from adapters.settings import Settings
 from adapters.telemetry import Telemetry, set_up_logging
 from core.configs import ConfigLog
 from core.scoring import Scoring
-from schemas.messages import LedgerCounts
+from schemas.messages import Config, LedgerCounts
 from schemas.topics import RAW_TOPICS
 from streams.active_configs import ActiveConfigs, MakeScoring
 from streams.block_consumer import BlockConsumer
@@ -185,9 +187,20 @@ def build_processor(d: Dependencies) -> faust.App:
 
 
 def scoring_factory(settings: Settings) -> MakeScoring:
-    """Scorers with this machine's embedding table; a config that names another table cannot be scored here."""
-    table = load_embedding(settings)
-    return lambda config: Scoring(config, table)
+    """Scorers with this machine's tables; a config that names another one cannot be scored here."""
+    table, heads = load_embedding(settings), load_heads()
+    keys = redaction_keys(settings)
+
+    def scoring(config: Config) -> Scoring:
+        made = Scoring(config, table, heads, redaction_keys=keys)
+        if made.missing_redaction_keys:
+            missing = sorted(made.missing_redaction_keys)
+            logging.getLogger("bellbuoy.processor").error(
+                "keys of redaction are missing: what they should hash is masked", extra={"fields": {"keys": missing}}
+            )
+        return made
+
+    return scoring
 
 
 def _wait_for_config(reader: ConfigReader, config_log: ConfigLog, telemetry: Telemetry) -> None:

@@ -42,7 +42,13 @@ def story_config(*, reference_events: int = 2_000, mode: Mode = "suggest", parti
         rules=tuple(msgspec.structs.replace(rule, mode=mode) for rule in DEFAULT_RULES.rules),
     )
     return default_config(
-        scorers=SCORERS, embedding="0" * 64, partitions=partitions or PARTITIONS, shards=SHARDS, receipt_keys={}, rules=rules
+        scorers=SCORERS,
+        embedding="0" * 64,
+        heads="0" * 64,
+        partitions=partitions or PARTITIONS,
+        shards=SHARDS,
+        receipt_keys={},
+        rules=rules,
     )
 
 

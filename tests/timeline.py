@@ -24,7 +24,7 @@ def rules(*, reference_events: int = 2_000, mode: Mode = "suggest", **changes: o
 
 def config(own: Rules) -> Config:
     return default_config(
-        scorers={}, embedding="0" * 64, partitions={"llm.interactions": 1}, shards=1, receipt_keys={}, rules=own
+        scorers={}, embedding="0" * 64, heads="0" * 64, partitions={"llm.interactions": 1}, shards=1, receipt_keys={}, rules=own
     )
 
 

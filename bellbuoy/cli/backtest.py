@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.recorded import record_log
 from adapters.settings import Settings
 from bellbuoy.cli.printing import as_json, fail, harmless, place, print_json, table, when
@@ -47,7 +48,7 @@ def command(
     settings = Settings()
     if log is not None:
         try:
-            report = backtest_file(_lines(log), load_embedding(settings))
+            report = backtest_file(_lines(log), load_embedding(settings), load_heads())
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise fail(f"{log} is no whole gzip file: {error}") from None
         print_json(report_json(report)) if json else _print_report(report)
@@ -57,7 +58,7 @@ def command(
         return
     need_kafka(settings)
     recorded = record_log(settings)
-    recomputed = recompute(recorded, load_embedding(settings))
+    recomputed = recompute(recorded, load_embedding(settings), load_heads())
     differences = compare(recorded, recomputed)
     counted = {
         "records": sum(len(recorded.of(t, p)) for topic in RAW_TOPICS for t, p in recorded.places(topic)),

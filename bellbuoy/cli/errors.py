@@ -37,6 +37,7 @@ def told_by_itself(error: BaseException) -> str | None:
     from adapters.clickhouse import BadDsn, MigrationError
     from adapters.corpus import InvalidCorpus
     from adapters.embedding import EmbeddingMismatch
+    from adapters.heads import HeadsMismatch
     from adapters.java import NoJava
     from adapters.kafka_jars import JarsMissing
     from adapters.process import FolderInUse
@@ -56,7 +57,17 @@ def told_by_itself(error: BaseException) -> str | None:
         return f"{error}, again and again; `bellbuoy routes show APP` shows what stands"
     if isinstance(error, BrokerAway):
         return f"Kafka does not answer ({error}): {_LOOK}"
-    plain = (BadDsn, BrokerFailed, ConfigConflict, EmbeddingMismatch, InvalidCorpus, JarsMissing, MigrationError, NoJava)
+    plain = (
+        BadDsn,
+        BrokerFailed,
+        ConfigConflict,
+        EmbeddingMismatch,
+        HeadsMismatch,
+        InvalidCorpus,
+        JarsMissing,
+        MigrationError,
+        NoJava,
+    )
     return str(error) if isinstance(error, (*plain, NotReachable, StackFailed)) else _settings(error)
 
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 STACK: Final = "The stack"
 LOOK: Final = "Look and answer (on a running stack)"
 LOOP: Final = "Versions and routes (the loop)"
+SCORES: Final = "Scores (on a file, needs no stack)"
 PROCESSES: Final = "One process (what `up` starts; in production each runs alone)"
 
 
@@ -34,6 +35,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "setup": Entry("bellbuoy.cli.stack", "setup", "Fetch and build what a first start needs.", STACK),
     "doctor": Entry("bellbuoy.cli.stack", "doctor", "Check this machine and the cluster, and say what to do.", STACK),
     "ledger": Entry("bellbuoy.cli.ledger", "command", "Count what was received, stored, dead, missing.", LOOK),
+    "explain": Entry("bellbuoy.cli.explain", "command", "Why an interaction has its scores, in words of its text.", LOOK),
     "alerts": Entry("bellbuoy.cli.alerts", "app", "List, show, acknowledge and silence alerts.", LOOK),
     "actions": Entry("bellbuoy.cli.actions", "app", "List, show, approve and reject actions.", LOOK),
     "routes": Entry("bellbuoy.cli.routes", "routes", "Which version of an app answers.", LOOP),
@@ -41,6 +43,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rollback": Entry("bellbuoy.cli.rollback", "command", "Take a version off at once, and see it verified.", LOOP),
     "release": Entry("bellbuoy.cli.release", "command", "Bring a version into service, by gate and canary or at once.", LOOP),
     "backtest": Entry("bellbuoy.cli.backtest", "command", "What would have fired on a log of yours (needs no stack).", LOOK),
+    "score": Entry("bellbuoy.cli.score", "command", "Score a file of texts, with reasons.", SCORES),
+    "evaluate-scorer": Entry(
+        "bellbuoy.cli.evaluate_scorer", "command", "How well scores tell the labels of a file apart.", SCORES
+    ),
+    "adapt": Entry("bellbuoy.cli.adapt", "command", "Correct an app's scores by its own labels.", SCORES),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
     "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),

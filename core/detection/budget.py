@@ -5,8 +5,8 @@ once in D on average (drift.md's source: Shin, Ramdas, Rinaldo 2022, with a unio
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from core.metrics import METRICS, TOPIC_MIX, Direction
@@ -33,11 +33,19 @@ def _stream(name: str, weight: float) -> Stream:
     return Stream(name, ((name, 1.0),), METRICS[name].scope, METRICS[name].of, weight)
 
 
-STREAMS: Final[Mapping[str, Stream]] = {
-    stream.name: stream
-    for stream in (
+def _shared(streams: Sequence[Stream]) -> dict[str, Stream]:
+    """The streams by name, their weights scaled so that they sum to 1."""
+    total = sum(stream.weight for stream in streams)
+    return {stream.name: replace(stream, weight=stream.weight / total) for stream in streams}
+
+
+STREAMS: Final[Mapping[str, Stream]] = _shared(
+    (
         Stream(TOPIC_MIX, (("topic", 0.6), ("novelty", 0.4)), "app", "interaction", 0.25),
         _stream("refusal", 0.25),
+        _stream("prompt.safety.unsafe", 0.05),
+        _stream("prompt.safety.jailbreak", 0.05),
+        _stream("response.safety.unsafe", 0.06),
         _stream("thumbs.down", 0.10),
         _stream("error", 0.10),
         _stream("latency", 0.08),
@@ -48,8 +56,14 @@ STREAMS: Final[Mapping[str, Stream]] = {
         _stream("prompt.pii", 0.03),
         _stream("response.repeated", 0.02),
         _stream("scorer.error", 0.02),
+        _stream("response.over_refusal", 0.03),
+        _stream("response.cut_off", 0.03),
+        _stream("response.format", 0.03),
+        _stream("response.language_differs", 0.02),
+        _stream("response.prompt_leak", 0.02),
+        _stream("cost", 0.03),
     )
-}
+)
 STREAM_OF: Final[Mapping[str, Stream]] = {metric: stream for stream in STREAMS.values() for metric, _ in stream.parts}
 """The stream that a metric's counts go to."""
 

@@ -5,22 +5,30 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.redaction import Redactor
-from core.scoring import answer, language, latency, pii, refusal, thumbs, topic
+from core.scoring import answer, call, cost, form, language, latency, leak, pii, refusal, safety, thumbs, topic
 from core.scoring.batch import ActScorer, Batch, Need, Reading, Scorer, Scores
+from core.scoring.corrections import Corrections
+from core.scoring.heads import Heads
 from core.scoring.reading import RedactedInteraction, redact_act, redact_interaction
 from core.scoring.words import WordSums
 from schemas.embedding import EmbeddingTable
+from schemas.heads import HeadTable
 from schemas.messages import FIXED_ONE, ChatMessage, Config, Document, Feedback, Interaction, Reason, Scalar, Score, ToolCall
 
-__all__ = ["SCORERS", "SCORER_VERSIONS", "EmbeddingTable", "ScoredFeedbackText", "ScoredText", "Scoring"]
+__all__ = ["SCORERS", "SCORER_VERSIONS", "EmbeddingTable", "HeadTable", "ScoredFeedbackText", "ScoredText", "Scoring"]
 
 SCORERS: Final[Mapping[str, Scorer | ActScorer]] = {
     "topic": topic.SCORER,
     "language": language.SCORER,
+    "safety": safety.SCORER,
     "pii": pii.SCORER,
     "refusal": refusal.SCORER,
     "answer": answer.SCORER,
+    "form": form.SCORER,
+    "leak": leak.SCORER,
     "latency": latency.SCORER,
+    "call": call.SCORER,
+    "cost": cost.SCORER,
     "thumbs": thumbs.SCORER,
 }
 SCORER_VERSIONS: Final[dict[str, int]] = {name: scorer.version for name, scorer in SCORERS.items()}
@@ -62,19 +70,39 @@ class ScoredFeedbackText:
 class Scoring:
     """Scores records under one config. Holds caches only: what it returns depends on the record and the config."""
 
-    def __init__(self, config: Config, embedding: EmbeddingTable) -> None:
-        """Raises ValueError for a scorer version or an embedding that this code or machine does not have."""
+    def __init__(
+        self,
+        config: Config,
+        embedding: EmbeddingTable,
+        heads: HeadTable,
+        *,
+        redaction_keys: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """`redaction_keys`: key id → key of the hashes that `config.redaction` asks for; what has none is masked.
+
+        Raises ValueError for a scorer version, an embedding, heads or corrections that this code or machine does not have.
+        """
         unknown = {name: version for name, version in config.scorers.items() if SCORER_VERSIONS.get(name) != version}
         if unknown:
             raise ValueError(f"the config names scorer versions that this code does not have: {unknown}")
         if config.embedding != embedding.digest:
             raise ValueError(f"the config names the embedding {config.embedding}, this machine has {embedding.digest}")
+        if config.heads != heads.digest:
+            raise ValueError(f"the config names the heads {config.heads}, this release has {heads.digest}")
         chosen = [scorer for name, scorer in SCORERS.items() if name in config.scorers]
         self._scorers = [scorer for scorer in chosen if isinstance(scorer, Scorer)]
         self._act_scorers = [scorer for scorer in chosen if isinstance(scorer, ActScorer)]
         self._counts_errors = answer.SCORER in chosen
-        self._redactor = Redactor(config.max_text_bytes)
+        self._redactor = Redactor(config.max_text_bytes, policy=config.redaction, keys=redaction_keys)
         self._words = WordSums(embedding)
+        self._prices = config.prices
+        self._heads = Heads(heads, embedding)
+        self._corrections = Corrections(config.adapted, self._heads, embedding.dimensions)
+
+    @property
+    def missing_redaction_keys(self) -> frozenset[str]:
+        """Ids of keys that the config's redaction names and this machine does not have: to be said at start."""
+        return self._redactor.missing_keys
 
     def interactions(self, batch: Sequence[Interaction]) -> list[ScoredText]:
         """Redact and score; only interactions of kind `chat` get scores other than `scorer.error`."""
@@ -84,10 +112,11 @@ class Scoring:
         readings = [Reading(batch[number], read[number].scored_prompt, read[number].scored_response) for number in chats]
         failed: dict[int, list[str]] = {}
         if readings:
-            shared = Batch(readings, self._words)
+            shared = Batch(readings, self._words, self._heads, self._prices)
             for scorer in self._scorers:
                 for number, scores in zip(chats, self._guarded(scorer, shared, chats, failed), strict=True):
                     results[number].scores.update(scores)
+            self._corrections.apply(shared, [results[number].scores for number in chats])
         if self._counts_errors:
             for number, result in enumerate(results):
                 result.scores[SCORER_ERROR] = _errors(failed[number]) if number in failed else answer.UNFIRED
@@ -120,7 +149,7 @@ class Scoring:
         except Exception as error:  # noqa: BLE001  # a scorer's exception is its outcome
             if len(numbers) > 1:
                 return [
-                    self._guarded(scorer, Batch([reading], self._words), [number], failed)[0]
+                    self._guarded(scorer, Batch([reading], self._words, self._heads, self._prices), [number], failed)[0]
                     for reading, number in zip(batch.readings, numbers, strict=True)
                 ]
             failed.setdefault(numbers[0], []).append(f"{scorer.name}: {type(error).__name__}")

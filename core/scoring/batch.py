@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.redaction import Redacted
+from core.scoring.heads import Heads
 from core.scoring.words import TextSums, WordSums
-from schemas.messages import Feedback, Interaction, Score
+from schemas.messages import Feedback, Interaction, Price, Score
 
 Need = Literal["prompt", "response", "call", "act"]
 Scores = dict[str, Score]
@@ -35,14 +39,32 @@ class Reading:
 class Batch:
     """Readings scored together. Nothing that a scorer computes for one may depend on another."""
 
-    def __init__(self, readings: Sequence[Reading], words: WordSums) -> None:
+    def __init__(self, readings: Sequence[Reading], words: WordSums, heads: Heads, prices: tuple[Price, ...] = ()) -> None:
+        """`prices` are the config's own."""
         self.readings = readings
         self.words = words
+        self.heads = heads
+        self.prices = prices
 
     @cached_property
     def prompts(self) -> TextSums:
         """Word sums of each reading's prompt (zero where there is none), computed once for all scorers."""
         return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
+
+    @cached_property
+    def response_evidence(self) -> NDArray[np.int32]:
+        """Evidence for each reading's response's language (readings × EVIDENCE, zero where there is none)."""
+        return self.words.languages.sums([reading.response.text if reading.response else "" for reading in self.readings])
+
+    @cached_property
+    def prompt_logits(self) -> NDArray[np.int64]:
+        """Logits of the heads for each reading's prompt (readings × heads; of the empty text where there is none)."""
+        return self.heads.logits([reading.prompt.text if reading.prompt else "" for reading in self.readings])
+
+    @cached_property
+    def response_logits(self) -> NDArray[np.int64]:
+        """Logits of the heads for each reading's response."""
+        return self.heads.logits([reading.response.text if reading.response else "" for reading in self.readings])
 
 
 @dataclass(frozen=True)

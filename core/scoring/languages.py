@@ -1,42 +1,28 @@
-"""Evidence for languages in one word: its script, letters that only some languages use, and frequent small words."""
+"""Evidence for languages in one word: its script, letters that only some languages use, frequent words, beginnings and ends."""
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-SMALL_WORDS: Final = {
-    "en": "the and of to is in that it you for with this are was what how do does not have be can my from which will there "
-    "when who why would should could they we your its an if or but has been about i me please",
-    "de": "der die das und ist nicht ich ein eine einen wie zu den mit von für auf was sie es im dem wir kann auch aber wenn "
-    "werden wird sind mir mich bitte warum haben hat oder nach bei aus noch nur über",
-    "fr": "le la les des et est un une je vous que qui dans pour pas ce sur avec il elle nous au aux du comment pourquoi mais "
-    "ou être sont plus cette faire peut mon votre ne se si d l c j s'il",
-    "es": "el la los las de que y en un una es por con para no se lo como qué cómo del al su me mi pero está son puedo hay "
-    "más muy cuando quiero este esta porque tengo favor",
-    "pt": "o a os as de que e em um uma é por com para não se como do da dos das no na ao meu minha mas você são posso mais "
-    "muito quando isso este esta porque tenho está eu ele ela",
-    "it": "il lo la gli le di che e in un una è per con non si come del della dei al mio mia ma sono posso più molto quando "
-    "questo questa perché ho cosa anche nel alla dove io ci",
-    "nl": "de het een en van ik is niet dat die in op te zijn voor met hoe wat kan je mijn maar ook wij naar als dit deze "
-    "waarom wordt heeft hebben om er bij uit nog",
-    "pl": "i w na z się nie to jest jak do że co czy mam mój dla ale o po za od przez tym jestem można chcę są był tak proszę "
-    "dlaczego kiedy moje ten ta",
-    "sv": "och att det som en på är av för med jag inte den till har de hur vad kan min du om men så från vi ett var när "
-    "varför skulle också eller detta mig",
-    "tr": "ve bir bu için ne nasıl ile de da mi mı çok ben benim var yok daha gibi olarak değil ama neden olan kadar sonra "
-    "lütfen bana istiyorum nedir her şey",
-}
-"""Our own short lists, in the order in which ties are decided."""
+from core.scoring.small_words import BEGINNINGS, ENDS, SMALL_WORDS
 
 _LETTERS: Final = {
-    "ß": "de", "ä": "de sv", "ö": "de sv tr", "ü": "de tr", "ñ": "es", "¿": "es", "ã": "pt", "õ": "pt", "å": "sv", "ł": "pl",
-    "ą": "pl", "ę": "pl", "ż": "pl", "ź": "pl", "ś": "pl", "ć": "pl", "ń": "pl", "ğ": "tr", "ı": "tr", "ş": "tr", "œ": "fr",
-    "ê": "fr pt", "è": "fr it", "ù": "fr it", "ì": "it", "ò": "it", "à": "fr it pt", "ç": "fr pt tr", "ó": "es pt pl",
-    "í": "es pt", "á": "es pt", "ú": "es pt",
+    "ß": "de", "ä": "de sv fi", "ö": "de sv tr fi hu", "ü": "de tr hu", "ñ": "es", "¿": "es", "ã": "pt", "õ": "pt", "å": "sv da no",
+    "æ": "da no", "ø": "da no", "ł": "pl", "ą": "pl", "ę": "pl", "ż": "pl", "ź": "pl", "ś": "pl", "ć": "pl hr", "ń": "pl", "ğ": "tr",
+    "ı": "tr", "ş": "tr ro", "œ": "fr", "ê": "fr pt vi", "è": "fr it ca", "ù": "fr it", "ì": "it", "ò": "it ca", "à": "fr it pt ca",
+    "ç": "fr pt tr ca", "ó": "es pt pl hu cs", "í": "es pt cs hu", "á": "es pt cs hu", "ú": "es pt cs hu", "é": "fr es pt hu cs",
+    "ě": "cs", "ř": "cs", "ů": "cs", "č": "cs hr", "š": "cs hr", "ž": "cs hr", "ý": "cs", "đ": "hr vi", "ă": "ro vi", "ș": "ro",
+    "ț": "ro", "ţ": "ro", "î": "ro fr", "â": "ro fr pt vi", "ő": "hu", "ű": "hu", "ơ": "vi", "ư": "vi", "ô": "fr vi pt", "·": "ca",
+    "ï": "fr ca",
 }  # fmt: skip
-_MARKED: Final = {"і": "uk", "ї": "uk", "є": "uk", "ґ": "uk", "پ": "fa", "چ": "fa", "ژ": "fa", "گ": "fa"}
+_VIETNAMESE: Final = ("\u1ea0", "\u1ef9")
+_MARKED: Final = {
+    "і": "uk", "ї": "uk", "є": "uk", "ґ": "uk", "ј": "sr", "љ": "sr", "њ": "sr", "ћ": "sr", "ђ": "sr", "џ": "sr",
+    "پ": "fa", "چ": "fa", "ژ": "fa", "گ": "fa", "ٹ": "ur", "ڈ": "ur", "ڑ": "ur", "ے": "ur", "ں": "ur",
+}  # fmt: skip
 
 # Beginning of each block of letters, and the script it belongs to; "" is no script.
 _BLOCKS: Final = (
@@ -57,16 +43,41 @@ SCRIPT_LANGUAGE: Final = {
 """The language that a script stands for, where nothing finer is known."""
 
 LATIN: Final = "latin"
-EVIDENCE: Final = (*SMALL_WORDS, LATIN, *SCRIPT_LANGUAGE, *dict.fromkeys(_MARKED.values()))
-"""Columns of an evidence vector: points for each Latin-script language, characters for each script, marked letters."""
+WORDS: Final = "words"
+ODD: Final = "odd"
+EVIDENCE: Final = (*SMALL_WORDS, LATIN, *SCRIPT_LANGUAGE, *dict.fromkeys(_MARKED.values()), WORDS, ODD)
+"""Columns of an evidence vector: points for each Latin-script language, letters of each script, marked letters, Latin words
+of letters only, and what else is made of Latin letters."""
 
 _COLUMN: Final = {name: column for column, name in enumerate(EVIDENCE)}
 _SPOKEN_IN: Final = {
     word: [language for language, words in SMALL_WORDS.items() if word in words.split()]
     for word in " ".join(SMALL_WORDS.values()).split()
 }
-_POINTS: Final = 2
+_SHARES: Final = (0, 12, 8, 6, 4)
+"""Points of a word by the number of languages that have it; 2 for more."""
+_AFFIX: Final = 2
+_LETTER: Final = 6
+_LEAST: Final = 10
+_PER_WORD: Final = 2
+_MANY: Final = 8
+"""Words from which a text that fits none of the languages is in another one."""
 UNDETERMINED: Final = "und"
+OTHER_LANGUAGE: Final = "mis"
+"""ISO 639's code of a language without one: here, one that is not in the lists."""
+
+
+def _by_affix(affixes: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for language, listed in affixes.items():
+        for affix in listed.split():
+            found.setdefault(affix, []).append(_COLUMN[language])
+    return {affix: tuple(columns) for affix, columns in found.items()}
+
+
+_BEGINNINGS: Final = _by_affix(BEGINNINGS)
+_ENDS: Final = _by_affix(ENDS)
+_LONGEST_AFFIX: Final = 6
 
 
 def script_of(character: str) -> str:
@@ -81,26 +92,39 @@ def script_of(character: str) -> str:
 def evidence(word: str) -> NDArray[np.int16]:
     """Evidence of one lower-case word."""
     points = np.zeros(len(EVIDENCE), np.int16)
-    for language in _SPOKEN_IN.get(word, ()):
-        points[_COLUMN[language]] = _POINTS
+    spoken_in = _SPOKEN_IN.get(word, ())
+    for language in spoken_in:
+        points[_COLUMN[language]] = _SHARES[len(spoken_in)] if len(spoken_in) < len(_SHARES) else _AFFIX
+    letters = sum(map(str.isalpha, word))
+    if not spoken_in and len(word) > _LONGEST_AFFIX - 2:
+        for size in range(2, _LONGEST_AFFIX + 1):
+            for columns in (_BEGINNINGS.get(word[:size], ()), _ENDS.get(word[-size:], ())):
+                for column in columns:
+                    points[column] += 2 * _AFFIX if len(columns) == 1 else _AFFIX
     if word.isascii():
-        points[_COLUMN[LATIN]] = sum(map(str.isalpha, word))
+        points[_COLUMN[LATIN]] = letters
+        if letters:
+            points[_COLUMN[WORDS if letters == len(word) and (letters > 1 or spoken_in) else ODD]] = 1
         return points
     for character in word:
         if script := script_of(character):
             points[_COLUMN[script]] += 1
         if character > "\x7f":
-            for language in _LETTERS.get(character, "").split():
-                points[_COLUMN[language]] += 1
+            languages = "vi" if _VIETNAMESE[0] <= character <= _VIETNAMESE[1] else _LETTERS.get(character, "")
+            for language in languages.split():
+                points[_COLUMN[language]] += _LETTER if " " not in languages else _AFFIX
             if marked := _MARKED.get(character):
                 points[_COLUMN[marked]] += 1
+    if points[_COLUMN[LATIN]]:
+        points[_COLUMN[WORDS if points[_COLUMN[LATIN]] == len(word) else ODD]] = 1
     return points
 
 
-def language(points: NDArray[np.int64]) -> str:
+def language(points: NDArray[np.int32]) -> str:
     """The language that a text's summed evidence points to.
 
-    The script with most characters decides; Latin script needs at least two small words (or as much in letters).
+    The script with most letters decides. In Latin script the best language needs a few points, and more of them the
+    more words there are; many words that fit none are OTHER_LANGUAGE, few are UNDETERMINED.
     """
     scripts = points[_COLUMN[LATIN] : _COLUMN["han"] + 1]
     most = int(scripts.argmax())
@@ -109,12 +133,17 @@ def language(points: NDArray[np.int64]) -> str:
     if most == 0:
         latin = points[: len(SMALL_WORDS)]
         best = int(latin.argmax())
-        return EVIDENCE[best] if latin[best] >= 2 * _POINTS else UNDETERMINED
+        words, odd = int(points[_COLUMN[WORDS]]), int(points[_COLUMN[ODD]])
+        if latin[best] >= max(_LEAST, _PER_WORD * words):
+            return EVIDENCE[best]
+        return OTHER_LANGUAGE if words >= _MANY and odd * 4 <= words else UNDETERMINED
     script = EVIDENCE[_COLUMN[LATIN] + most]
     if script == "han" and points[_COLUMN["kana"]] * 8 >= points[_COLUMN["han"]]:
         return SCRIPT_LANGUAGE["kana"]
-    if script == "cyrillic" and points[_COLUMN["uk"]] > 0:
-        return "uk"
+    if script == "cyrillic" and points[_COLUMN["uk"]] + points[_COLUMN["sr"]] > 0:
+        return "uk" if points[_COLUMN["uk"]] >= points[_COLUMN["sr"]] else "sr"
+    if script == "arabic" and points[_COLUMN["ur"]] > 0:
+        return "ur"
     if script == "arabic" and points[_COLUMN["fa"]] > 0:
         return "fa"
     return SCRIPT_LANGUAGE[script]

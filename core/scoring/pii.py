@@ -1,13 +1,25 @@
-"""Whether prompt or response held structured personal data or secrets: what redaction replaced."""
+"""Whether prompt or response held structured personal data or secrets, and of which kinds: what redaction replaced.
+
+`prompt.pii` and `response.pii` say whether any was there and are counted. `prompt.pii.<kind>` and `response.pii.<kind>` stand
+only where that kind was found, so that a text without any costs nothing; their absence means that there was none.
+"""
 
 from typing import Final, Literal
 
+from core.pii_rules import KIND_OF, KINDS
 from core.redaction import Redacted
 from core.scoring.batch import Batch, Scorer, Scores, unfired
 from schemas.messages import FIXED_ONE, Reason, Score
 
 MAX_REASONS: Final = 16
-_UNFIRED: Final = unfired("pii", 1)
+"""Per score."""
+_VERSION: Final = 2
+_UNFIRED: Final = unfired("pii", _VERSION)
+
+
+def kinds() -> tuple[str, ...]:
+    """All kinds that `prompt.pii.<kind>` and `response.pii.<kind>` can name, sorted."""
+    return KINDS
 
 
 def score(batch: Batch) -> list[Scores]:
@@ -16,16 +28,28 @@ def score(batch: Batch) -> list[Scores]:
     for reading in batch.readings:
         scores: Scores = {}
         if reading.prompt is not None:
-            scores["prompt.pii"] = _score(reading.prompt, "prompt") if reading.prompt.spans else _UNFIRED
+            if reading.prompt.spans:
+                _add(scores, reading.prompt, "prompt")
+            else:
+                scores["prompt.pii"] = _UNFIRED
         if reading.response is not None:
-            scores["response.pii"] = _score(reading.response, "response") if reading.response.spans else _UNFIRED
+            if reading.response.spans:
+                _add(scores, reading.response, "response")
+            else:
+                scores["response.pii"] = _UNFIRED
         results.append(scores)
     return results
 
 
-def _score(redacted: Redacted, text: Literal["prompt", "response"]) -> Score:
-    reasons = [Reason(rule=span.rule, text=text, start=span.start, end=span.end) for span in redacted.spans[:MAX_REASONS]]
-    return Score(scorer="pii@1", value=FIXED_ONE, reasons=reasons)
+def _add(scores: Scores, redacted: Redacted, text: Literal["prompt", "response"]) -> None:
+    reasons = [Reason(rule=span.rule, text=text, start=span.start, end=span.end) for span in redacted.spans]
+    scores[f"{text}.pii"] = _fired(reasons)
+    for kind in sorted({KIND_OF[reason.rule] for reason in reasons}):
+        scores[f"{text}.pii.{kind}"] = _fired([reason for reason in reasons if KIND_OF[reason.rule] == kind])
 
 
-SCORER: Final = Scorer("pii", 1, {"prompt.pii": "prompt", "response.pii": "response"}, score)
+def _fired(reasons: list[Reason]) -> Score:
+    return Score(scorer=f"pii@{_VERSION}", value=FIXED_ONE, reasons=reasons[:MAX_REASONS])
+
+
+SCORER: Final = Scorer("pii", _VERSION, {"prompt.pii": "prompt", "response.pii": "response"}, score)

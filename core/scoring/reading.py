@@ -7,6 +7,7 @@ from typing import Final
 
 from core.pii_rules import is_secret_name
 from core.redaction import EMPTY, Redacted, Redactor, Span
+from core.redaction_policy import DROPPED
 from schemas.messages import ChatMessage, ContentPart, Document, Feedback, Interaction, Scalar, ToolCall
 
 _MAX_LABEL: Final = 128
@@ -108,11 +109,13 @@ class _Reader:
             return value
         if isinstance(value, str):
             if value and is_secret_name(key):
-                return "[PASSWORD]"
+                return self._redactor.named_secret(value)
         elif abs(value) < _SMALLEST_PERSONAL_NUMBER:
             return value
         own = self.redacted(str(value))
         named = self.redacted(f"{key}: {value}")
+        if own.dropped or named.dropped:
+            return DROPPED
         start = len(key) + 2
         if any(span.start >= start for span in named.spans) and named.text.startswith(f"{key}: "):
             return named.text[start:]
@@ -136,8 +139,8 @@ def joined(texts: list[Redacted]) -> Redacted:
 
 
 def redact_interaction(interaction: Interaction, redactor: Redactor) -> RedactedInteraction:
-    """Redact all text; the prompt is the last user message, the response all output messages."""
-    reader = _Reader(redactor)
+    """Redact all text as the app's policy wants it; the prompt is the last user message, the response all output messages."""
+    reader = _Reader(redactor.of(interaction.app, interaction.environment))
     asked = [reader.message(message) for message in interaction.input]
     answered = [reader.message(message) for message in interaction.output]
     prompt = next((text for message, text, _ in reversed(asked) if message.role == "user"), EMPTY)
@@ -173,8 +176,8 @@ def redact_interaction(interaction: Interaction, redactor: Redactor) -> Redacted
 
 
 def redact_act(act: Feedback, redactor: Redactor) -> RedactedAct:
-    """Redact what people wrote."""
-    reader = _Reader(redactor)
+    """Redact what people wrote as the app's policy wants it; an act that names no environment counts as production."""
+    reader = _Reader(redactor.of(act.app, act.environment or "production"))
     return RedactedAct(
         label=reader.optional(act.label),
         comment=reader.optional(act.comment),

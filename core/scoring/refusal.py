@@ -1,91 +1,206 @@
-"""Whether a response declines to answer: phrasings near its beginning."""
+"""How likely it is that a response, as a whole, declines to answer: phrasings weighed by where they stand.
 
+A refusal in the beginning counts most; one further behind, or one that is followed by help, counts less. The points are
+a logistic regression's on labelled answers, rounded by hand. The learned head adds its log-odds within bounds: it knows
+more phrasings, but of fewer kinds of answers. A refusal of a prompt in which the safety heads see no harm is an over-refusal.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from math import exp, log
 from typing import Final
 
 import re2
 
+from core.metrics import FIRES
 from core.scoring.batch import Batch, Scorer, Scores, unfired
+from core.scoring.languages import language
+from core.scoring.refusal_rules import COMPLIANCE, REFUSALS, WARNINGS
+from core.scoring.safety import PROMPT_VOTERS, covered, judged
 from schemas.messages import FIXED_ONE, Reason, Score
 
-READ: Final = 300
-"""Characters of the response that are read."""
+VERSION: Final = 2
+BY: Final = f"refusal@{VERSION}"
+UNFIRED: Final = unfired("refusal", VERSION)
+HEAD: Final = "refusal"
 
-_CANNOT: Final = (
-    r"(?:can(?: ?not|'?t)|could(?: not|n'?t)|won'?t|will not|(?:am|'m|are|'re) (?:not able|unable|not going) to"
-    r"|(?:unable|not able) to|(?:won'?t|will not) be able to|(?:refuse|decline) to|(?:do not|don'?t) (?:want|wish) to|shall not)"
-)
-_SOFTLY: Final = r"(?:\s+(?:really|simply|just|also|unfortunately|regretfully|still|therefore|personally|in good conscience|ethically|legally|directly|either))*"
-_ACT: Final = (
-    r"(?:help|assist|aid|provide|comply|fulfil|answer|support|engag|participat|creat|generat|writ|giv|offer|do (?:that|this|it|so)|discuss"
-    r"|shar|condon|encourag|endors|promot|tell|continue|respond|process|produc|complet|carry|advis|recommend|teach|facilitat|suggest"
-    r"|talk about|disclos|act (?:as|out|in)|go along|be (?:of help|part)|role-?play|contribut|make (?:that|this|up|jokes)|instruct|guid|speculat|diagnos)"
-)
-_APOLOGY: Final = r"(?:sorry|apologi[sz]e|apologies|unfortunately|regret(?:fully)?|afraid)"
+READ: Final = 1_500
+"""Characters of the response that are read …"""
+BEGINNING: Final = 320
+"""… of which so many are its beginning."""
+_OVERLAP: Final = 60
+"""Characters of the beginning that are read again with the rest, for phrasings across its end."""
+_SHORT: Final = 120
+_LONG: Final = 600
+_MAX_REASONS: Final = 8
 
-PHRASINGS: Final = {
-    "cannot_help": rf"\b(?:i|we){_SOFTLY}(?:\s+|(?:'m|'re)\s+)?{_CANNOT}{_SOFTLY}\s+(?:\S+\s+(?:or|and|nor)\s+)?{_ACT}",
-    "apology": rf"\b{_APOLOGY}\b[^.!?\n]*?\b{_CANNOT}{_SOFTLY}\s+(?:\S+\s+(?:or|and|nor)\s+|\S+\s+)?{_ACT}",
-    "apology_but": r"\b(?:sorry|apologi[sz]e|apologies),? but (?:i|we) (?:can(?: ?not|'?t)|won'?t|will not|must|have to decline)\b",
-    "not_allowed": r"\b(?:i|we)(?:'m|'re| am| are) (?:not|never) (?:allowed|permitted|authori[sz]ed|programmed|designed|comfortable|in a position|here to)\b",
-    "as_an_ai": r"\bas (?:an?|your|chatgpt|gpt)\b[^.!?\n]{0,60}?\b(?:ai|language model|assistant|chatbot|bot|model|gpt|chatgpt)\b[^.!?\n]{0,120}?"
-    rf"\b(?:{_CANNOT}|must (?:prioriti[sz]e|decline|refuse|emphasi[sz]e|remind|inform)|(?:not|in)appropriate|(?:don'?t|do not) (?:have|engage|support|condone|promote|endorse))",
-    "policy": r"\b(?:against|violat\w+|contrary to|goes against|prohibit\w*|outside|not (?:align|comply|conform)\w* with)\b[^.!?\n]{0,30}?"
-    r"\b(?:my|our|openai'?s?|content|usage|use|safety|ethical|company)\b[^.!?\n]{0,20}?\b(?:polic(?:y|ies)|guidelines?|programming|principles|terms|rules)\b",
-    "decline": r"\b(?:i|we)(?:'ll| will|'d| would)? (?:must|have to|need to|respectfully|politely|will have to|choose to)(?: respectfully| politely| firmly)? "
-    r"(?:decline|refuse|refrain|pass)\b",
-    "not_for_me": r"\b(?:(?:not|isn'?t|is not) (?:appropriate|ethical|acceptable|something) (?:for me|that i|i)\b|i(?:'d| would) rather not\b"
-    r"|i (?:do not|don'?t) feel comfortable\b|something (?:that )?i (?:can(?: ?not|'?t)|won'?t|am not able to)\b|i must (?:prioriti[sz]e|adhere)\b"
-    r"|i (?:do not|don'?t) (?:condone|support|encourage|endorse|promote|provide|engage in|offer)\b)",
-    "not_helping": r"\b(?:i|we)(?:'m| am|'re| are) not (?:going to|gonna|helping|willing)\b",
-    "request_refused": r"\b(?:your|this|that) (?:request|question|prompt) (?:has been |was |is |cannot be |can't be |can not be )"
-    r"(?:refused|rejected|declined|denied|blocked|fulfilled|completed|answered|processed|against|inappropriate)",
-    "german": r"\b(?:leider|ich|dabei|damit)\b[^.!?\n]{0,40}?\b(?:kann|darf|werde)\b[^.!?\n]{0,40}?\bnicht\b[^.!?\n]{0,30}?"
-    r"\b(?:helfen|beantworten|unterst|weiterhelfen|erstellen|geben|nachkommen|bereitstellen)",
-    "french": r"\bje (?:suis désolée?[^.!?\n]{0,20}?je )?ne (?:peux|pourrai|suis) pas (?:en mesure |autorisée? )?(?:(?:de|à|d') ?)?(?:vous |t'|te |répondre|aider|fournir|donner)",
-    "spanish": r"\b(?:lo siento|lamento|disculpa)[^.!?\n]{0,30}?\bno puedo\b|\bno puedo (?:ayudar|asistir|proporcionar|responder|cumplir|ofrecer)",
-}
-"""Rule name → RE2 pattern, case-insensitive, over text with straight apostrophes."""
+WEAK: Final = frozenset(("not_support", "policy", "as_an_ai"))
+"""Refusals of a kind that also stands in answers."""
+_TELLING: Final = frozenset(("unlawful", "advise_against", "emphasise", "chinese_warning"))
+"""Warnings that may say no without a word of refusal."""
 
-_UNFIRED: Final = unfired("refusal", 1)
+# Points are eighths of a unit of log-odds.
+_BIAS: Final = -18
+_IN_BEGINNING: Final[Mapping[str, int]] = {
+    "strong": 15, "second": 8, "weak": 9, "emphasise": 9, "advise_against": 9, "unlawful": 8, "important": 6, "other_questions": 5,
+    "chinese_warning": 12, "first_step": -12, "quoted": -32, "persona": -7, "mode": -6, "method": -4, "steps": -4, "but_can": -3,
+}  # fmt: skip
+_BEHIND: Final[Mapping[str, int]] = {
+    "strong": 7, "again": -3, "other_questions": 10, "important": 9, "seek": 5, "chinese_warning": 2, "advise_against": -2, "unlawful": -3,
+    "emphasise": -7, "method": -9, "steps": -7, "disclaimer": -5, "oh": -4, "but_can": -4, "mode": -3, "persona": -2, "first_step": -2,
+}  # fmt: skip
+_SHORT_REFUSAL: Final = 23
+_SHORT_WARNING: Final = -19
+_LONG_TEXT: Final = -4
+_HEAD_LEAST: Final = -12
+_HEAD_MOST: Final = 20
+_HARMLESS: Final = FIXED_ONE // 4
+"""A prompt below it, for any harm and as an attack, asks for nothing that should be refused."""
+_UNSAFE_COLUMNS: Final = slice(-2, None)
 
 
-def _compiled() -> tuple[re2.Set, list[tuple[str, re2._Regexp]]]:
+def _options() -> re2.Options:
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
     options.max_mem = 64 << 20
-    found = re2.Set.SearchSet(options)
-    for pattern in PHRASINGS.values():
+    return options
+
+
+def _set(patterns: Mapping[str, str]) -> re2.Set:
+    found = re2.Set.SearchSet(_options())
+    for pattern in patterns.values():
         found.Add(pattern)
     found.Compile()
-    return found, [(rule, re2.compile(pattern, options)) for rule, pattern in PHRASINGS.items()]
+    return found
 
 
-_SET, _RULES = _compiled()
+_TRIGGERS: Final = {**REFUSALS, **{name: pattern for name, pattern in WARNINGS.items() if name in _TELLING}}
+_TRIGGER_SET: Final = _set(_TRIGGERS)
+_ALL: Final = {**REFUSALS, **WARNINGS, **COMPLIANCE}
+_NAMES: Final = tuple(_ALL)
+_ALL_SET: Final = _set(_ALL)
+_PATTERNS: Final = {name: re2.compile(pattern, _options()) for name, pattern in _TRIGGERS.items()}
+
+
+def points(text: str) -> tuple[int, list[Reason]]:
+    """Log-odds of a refusal in eighths, and the phrasings behind it; (_BIAS, []) for a text without any.
+
+    >>> points("I'm sorry, but I can't help with that.")[0] > 0 > points("Open the settings page.")[0]
+    True
+    """
+    text = text[:READ].replace("’", "'")
+    if not _TRIGGER_SET.Match(text):
+        return _BIAS, []
+    start = {_NAMES[number] for number in _ALL_SET.Match(text[:BEGINNING]) or ()}
+    behind = text[BEGINNING - _OVERLAP :] if len(text) > BEGINNING else ""
+    rest = {_NAMES[number] for number in _ALL_SET.Match(behind) or ()} if behind else set()
+    total = _BIAS + _beginning(start, len(text)) + _behind(start, rest)
+    return total, _reasons(text, start, rest)
 
 
 def refusal(text: str) -> list[Reason]:
-    """The phrasings found in the beginning of a text, in the order of the rules."""
-    head = text[:READ].replace("’", "'")
+    """The phrasings by which a text declines, by them alone; empty for one that does not."""
+    total, reasons = points(text)
+    return reasons if total >= 0 else []
+
+
+def _beginning(found: set[str], length: int) -> int:
+    refusals = found & REFUSALS.keys()
+    strong = len(refusals - WEAK)
+    names = found | {"strong"} if strong else set(found)
+    if strong > 1:
+        names.add("second")
+    if refusals & WEAK:
+        names.add("weak")
+    total = sum(_IN_BEGINNING.get(name, 0) for name in names)
+    if length < _SHORT:
+        total += _SHORT_REFUSAL if refusals else _SHORT_WARNING * (len(found & _TELLING) < 2)
+    elif length > _LONG:
+        total += _LONG_TEXT
+    return total
+
+
+def _behind(start: set[str], found: set[str]) -> int:
+    refusals = found & REFUSALS.keys()
+    names = found | {"strong"} if refusals - WEAK else set(found)
+    if refusals and start & REFUSALS.keys():
+        names.add("again")
+    return sum(_BEHIND.get(name, 0) for name in names)
+
+
+def _reasons(text: str, start: set[str], rest: set[str]) -> list[Reason]:
+    """Where the refusals stand; where there is none, the warnings."""
+    found = start | rest
+    wanted = [name for name in REFUSALS if name in found] or [name for name in _TRIGGERS if name in found]
     reasons = []
-    for hit in sorted(_SET.Match(head) or ()):
-        rule, pattern = _RULES[hit]
-        match = pattern.search(head)
+    for name in wanted[:_MAX_REASONS]:
+        match = _PATTERNS[name].search(text)
         if match is not None:
-            reasons.append(Reason(rule=rule, start=match.start(), end=match.end()))
+            reasons.append(Reason(rule=name, start=match.start(), end=match.end()))
     return reasons
 
 
+@cache
+def value(total: int) -> int:
+    """The probability of so many points, in fixed point.
+
+    >>> [value(0) * 2 // FIXED_ONE, value(-800), value(800) == FIXED_ONE]
+    [1, 0, True]
+    """
+    return round(FIXED_ONE / (1.0 + exp(-max(min(total, 800), -800) / 8)))
+
+
+@cache
+def head_points(probability: int) -> int:
+    """What the head's probability (fixed point) adds.
+
+    >>> head_points(0), head_points(FIXED_ONE // 2), head_points(FIXED_ONE)
+    (-12, 0, 20)
+    """
+    odds = (probability + 0.5) / (FIXED_ONE - probability + 0.5)
+    return max(_HEAD_LEAST, min(round(8 * log(odds)), _HEAD_MOST))
+
+
+@cache
+def _shared(total: int) -> Score:
+    return Score(scorer=BY, value=value(total))
+
+
 def score(batch: Batch) -> list[Scores]:
-    """Fires with the phrasings as reasons."""
+    """The probabilities; where one fires, with the phrasings, else with what the head saw."""
+    heads = batch.heads.values(batch.response_logits)[:, batch.heads.column(HEAD)].tolist()
     results: list[Scores] = []
-    for reading in batch.readings:
+    for number, (reading, head) in enumerate(zip(batch.readings, heads, strict=True)):
         if reading.response is None:
             results.append({})
             continue
-        reasons = refusal(reading.response.text)
-        results.append({"refusal": Score(scorer="refusal@1", value=FIXED_ONE, reasons=reasons) if reasons else _UNFIRED})
+        text = reading.response.text
+        by_rules, reasons = points(text)
+        total = by_rules + head_points(head)
+        if total < 0:
+            scores: Scores = {"refusal": _shared(total)}
+            if reading.prompt is not None:
+                scores["response.over_refusal"] = UNFIRED
+        else:
+            refused = Score(scorer=BY, value=value(total), reasons=reasons or batch.heads.reasons(text, (HEAD,), "response"))
+            scores = {"refusal": refused}
+            over = _over_refusal(batch, number, refused) if reading.prompt is not None else None
+            if over is not None:
+                scores["response.over_refusal"] = over
+        results.append(scores)
     return results
 
 
-SCORER: Final = Scorer("refusal", 1, {"refusal": "response"}, score)
+def _over_refusal(batch: Batch, number: int, refused: Score) -> Score | None:
+    """None where the safety heads do not know the prompt's language."""
+    if not covered(language(batch.prompts.evidence[number]), batch.heads):
+        return None
+    harm = int(judged(batch.prompt_logits[number : number + 1], batch.heads, PROMPT_VOTERS)[0, _UNSAFE_COLUMNS].max())
+    both = refused.value * (FIXED_ONE - harm) // FIXED_ONE
+    if harm >= _HARMLESS or both < FIRES:
+        return Score(scorer=BY, value=min(both, FIRES - 1))
+    return Score(scorer=BY, value=both, reasons=[Reason(rule="harmless_prompt", text="prompt"), *refused.reasons])
+
+
+SCORER: Final = Scorer("refusal", VERSION, {"refusal": "response", "response.over_refusal": "response"}, score)

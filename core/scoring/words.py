@@ -3,7 +3,6 @@
 A text's vector is the sum of its words' vectors. The cache changes how fast a sum is found, never what it is.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,37 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from core.scoring.cut import MAX_WORDS, words
+from core.scoring.evidence import EvidenceSums
 from core.scoring.languages import EVIDENCE, evidence
 from schemas.embedding import EmbeddingTable
 
-MAX_CHARACTERS: Final = 8_192
-"""Topic and language are read from the beginning of a text, up to this many characters …"""
-MAX_WORDS: Final = 1_024
-"""… and this many words."""
-MAX_WORD: Final = 32
 MAX_TOKENS: Final = 32
 """Tokens counted per word, so that 1,024 words × 32 tokens × 127 × weight 8 stays inside int32."""
 CACHE_ROWS: Final = 32_768
-
-# Scripts written without spaces give one word per character, so that the cache knows their words too.
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]{{1,{MAX_WORD}}}")
-_ASCII_BREAKS = {c: " " for c in range(128) if not chr(c).isalnum()}
-
-
-def words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits, at most MAX_WORDS of at most MAX_WORD characters.
-
-    >>> words("How do I use os.path.join?")
-    ['how', 'do', 'i', 'use', 'os', 'path', 'join']
-    """
-    text = text[:MAX_CHARACTERS].lower()
-    if not text.isascii():
-        return _WORD.findall(text)[:MAX_WORDS]
-    found = text.translate(_ASCII_BREAKS).split()[:MAX_WORDS]
-    if max(map(len, found), default=0) > MAX_WORD:
-        return _WORD.findall(text)[:MAX_WORDS]
-    return found
 
 
 @dataclass(frozen=True)
@@ -62,6 +38,7 @@ class WordSums:
         self.centroids = np.ascontiguousarray(table.centroids.T, dtype=np.float64)
         self.centroid_lengths = np.sqrt((table.centroids.astype(np.int64) ** 2).sum(axis=1).astype(np.float64))
         self._weighted = table.vectors * table.weights.astype(np.int16)[:, None]
+        self.languages = EvidenceSums(cache_rows)
         self._limit = max(cache_rows, MAX_WORDS)
         self._row_of: dict[str, int] = {}
         self._rows = np.zeros((self._limit, table.dimensions + len(EVIDENCE)), np.int32)

@@ -31,7 +31,11 @@ def served(world: World) -> Iterator[str]:
     """The page over what `world` tells, on a free port."""
     reader = StatusReader(query=world.query, ledger=world.ledger, processes=lambda: world.processes, now=lambda: world.now)
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(build_page(reader, host_names=frozenset({"localhost"})), log_config=None, lifespan="off")
+    config = uvicorn.Config(
+        build_page(reader, host_names=frozenset({"localhost"}), key="key", explain=lambda id_, app: []),
+        log_config=None,
+        lifespan="off",
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

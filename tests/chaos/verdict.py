@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from adapters.clickhouse import Client
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.settings import Settings
 from bellbuoy.ledger import read_ledger
 from schemas.codec import header, message_type, read
@@ -30,7 +31,7 @@ def judge(settings: Settings, client: Client) -> Verdict:
     """Compare ledger, rows, window rows, alerts and actions with the recomputation. The system is at rest."""
     ledger = read_ledger(settings, client)
     log = record_log(settings)
-    recomputed = recompute(log, load_embedding(settings))
+    recomputed = recompute(log, load_embedding(settings), load_heads())
     verdict = Verdict(
         missing=ledger.missing, repeated=ledger.repeated, alerts=len(recomputed.alerts), actions=len(recomputed.actions)
     )

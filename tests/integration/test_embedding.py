@@ -10,6 +10,7 @@ import pytest
 from adapters import embedding
 from adapters.corpus import help_desk, long_texts
 from adapters.embedding import TABLE_SHA256, EmbeddingMismatch, build_embedding, check_source, ensure_embedding, load_embedding
+from adapters.heads import load_heads
 from adapters.settings import Settings
 from core.scoring import SCORER_VERSIONS, Scoring
 from schemas.messages import ChatMessage, Config, Interaction
@@ -55,7 +56,7 @@ def test_another_package_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_chunks_of_1_7_137_and_1024_give_equal_bytes_with_the_real_table() -> None:
     table = load_embedding(Settings())
-    config = Config(scorers=SCORER_VERSIONS, embedding=table.digest, partitions={}, shards=1)
+    config = Config(scorers=SCORER_VERSIONS, embedding=table.digest, heads=load_heads().digest, partitions={}, shards=1)
     records = [
         Interaction(
             id="i",
@@ -68,7 +69,7 @@ def test_chunks_of_1_7_137_and_1024_give_equal_bytes_with_the_real_table() -> No
     ]
 
     def encoded(size: int) -> list[bytes]:
-        scoring = Scoring(config, table)
+        scoring = Scoring(config, table, load_heads())
         return [
             msgspec.json.encode(text) for at in range(0, 2_048, size) for text in scoring.interactions(records[at : at + size])
         ]
@@ -79,7 +80,11 @@ def test_chunks_of_1_7_137_and_1024_give_equal_bytes_with_the_real_table() -> No
 
 def test_questions_about_another_package_land_in_other_cells() -> None:
     table = load_embedding(Settings())
-    scoring = Scoring(Config(scorers=SCORER_VERSIONS, embedding=table.digest, partitions={}, shards=1), table)
+    scoring = Scoring(
+        Config(scorers=SCORER_VERSIONS, embedding=table.digest, heads=load_heads().digest, partitions={}, shards=1),
+        table,
+        load_heads(),
+    )
     desk, draw = help_desk(1), Random(2)
 
     def mix(topic: str) -> np.ndarray:

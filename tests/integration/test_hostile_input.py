@@ -22,6 +22,7 @@ import pytest
 from adapters import clickhouse
 from adapters.clickhouse import Client
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.kafka import control_producer, read_all
 from adapters.keys import api_key
 from adapters.recorded import record_log
@@ -308,7 +309,7 @@ def test_the_page_shows_hostile_names_as_text(world: World) -> None:
 
 def test_blocks_and_decisions_equal_a_recomputation_of_the_log(world: World) -> None:
     log = record_log(world.settings)
-    assert compare(log, recompute(log, load_embedding(world.settings))) == []
+    assert compare(log, recompute(log, load_embedding(world.settings), load_heads())) == []
 
 
 def test_a_hundred_thousand_app_names_are_bounded_and_harm_no_other_app(world: World) -> None:

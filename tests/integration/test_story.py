@@ -21,6 +21,7 @@ from adapters import clickhouse
 from adapters.clickhouse import Client
 from adapters.corpus import help_desk
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.keys import api_key
 from adapters.recorded import RecordedLog, record_log
 from adapters.settings import Settings
@@ -218,17 +219,17 @@ def beginning(log: RecordedLog) -> RecordedLog:
 
 
 def test_the_recorded_log_gives_one_result_however_it_is_read(played: Played) -> None:
-    table = load_embedding(played.settings)
+    table, heads = load_embedding(played.settings), load_heads()
     log = record_log(played.settings, (SCORED, SUMMARIES, CONFIG, *RAW_TOPICS))
     part = beginning(log)
     assert len(part.of(INTERACTIONS, 2)) < part.ends[INTERACTIONS, 2], "markers and an aborted record leave gaps in the offsets"
-    wanted = recomputed(inputs_of(part), lambda config: Scoring(config, table))
+    wanted = recomputed(inputs_of(part), lambda config: Scoring(config, table, heads))
     published = {(r.key, r.value, tuple(r.headers)) for t in (SCORED, SUMMARIES) for _, p in log.places(t) for r in log.of(t, p)}
     said = {(out.key, out.value, tuple(out.headers)) for outs in wanted.values() for out in outs}
     assert len(said) > RECORDED_RATE * RECORDED_S / 2
     assert said <= published
     for seed in range(VARIATIONS):
-        check_variation(inputs_of(part), wanted, seed, lambda config: Scoring(config, table))
+        check_variation(inputs_of(part), wanted, seed, lambda config: Scoring(config, table, heads))
 
 
 def test_the_sinks_own_check_opened_an_alert_for_the_deleted_row(played: Played) -> None:

@@ -10,7 +10,7 @@ from schemas.codec import Record, digest
 from schemas.messages import Activation, Config, PolicyRule
 from schemas.topics import FEEDBACK, INTERACTIONS
 
-HERE = Installation({"refusal": 1, "topic": 1}, "a" * 64, {INTERACTIONS: 4, FEEDBACK: 2}, 2, {"k": "cHVibGlj"})
+HERE = Installation({"refusal": 1, "topic": 1}, "a" * 64, "d" * 64, {INTERACTIONS: 4, FEEDBACK: 2}, 2, {"k": "cHVibGlj"})
 
 
 def first() -> Config:
@@ -21,8 +21,8 @@ def first() -> Config:
 
 def test_an_empty_log_gets_the_first_config() -> None:
     config = first()
-    assert (config.scorers, config.embedding, config.partitions) == (HERE.scorers, HERE.embedding, HERE.partitions)
-    assert (config.shards, config.receipt_keys) == (2, HERE.receipt_keys)
+    assert (config.scorers, config.embedding, config.heads) == (HERE.scorers, HERE.embedding, HERE.heads)
+    assert (config.partitions, config.shards, config.receipt_keys) == (HERE.partitions, 2, HERE.receipt_keys)
 
 
 def test_a_config_that_fits_is_left_alone() -> None:

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import SecretStr
 
-from adapters.keys import api_key, ensure_key_file, receipt_key
+from adapters.keys import api_key, ensure_key_file, receipt_key, redaction_keys
 from adapters.settings import Settings
 
 
@@ -40,3 +40,21 @@ def test_the_receipt_key_signs_what_its_published_half_verifies(tmp_path: Path) 
 def test_a_configured_receipt_key_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         receipt_key(Settings(data_dir=tmp_path, receipt_key_file=tmp_path / "no.pem"))
+
+
+def test_keys_of_redaction_are_named_by_their_files(tmp_path: Path) -> None:
+    ensure_key_file(tmp_path / "keys" / "redaction" / "2026-11")
+    (tmp_path / "keys" / "redaction" / "old").write_text("sixteen bytes at least\n")
+    keys = redaction_keys(Settings(data_dir=tmp_path))
+    assert sorted(keys) == ["2026-11", "old"]
+    assert keys["old"] == b"sixteen bytes at least"
+
+
+def test_without_a_folder_there_are_no_keys_of_redaction(tmp_path: Path) -> None:
+    assert redaction_keys(Settings(data_dir=tmp_path)) == {}
+
+
+def test_a_key_of_redaction_that_could_be_guessed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "k1").write_text("short")
+    with pytest.raises(ValueError, match="k1"):
+        redaction_keys(Settings(data_dir=tmp_path, redaction_key_dir=tmp_path))

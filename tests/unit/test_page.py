@@ -57,6 +57,8 @@ TRAFFIC = {
     "buckets": [(BUCKETS - 5, 50), (BUCKETS - 4, 50), (BUCKETS - 3, 50), (BUCKETS - 2, 7), (999, 1)],
 }
 
+KEY = "the-collectors-key"
+
 
 class World:
     """What the page reads: rows by query, a ledger, processes; any of them may be away."""
@@ -75,6 +77,9 @@ class World:
             raise Unavailable("the store does not answer")
         return self.rows[name]
 
+    def explain(self, id_: str, app: str) -> list[dict[str, Any]]:
+        return [{"id": id_, "app": app}] if self.query("explain", {}) else []
+
     def ledger(self) -> Ledger:
         if self.store_away:
             raise Unavailable("the store does not answer")
@@ -82,7 +87,10 @@ class World:
 
     def client(self) -> TestClient:
         reader = StatusReader(query=self.query, ledger=self.ledger, processes=lambda: self.processes, now=lambda: self.now)
-        return TestClient(build_page(reader, host_names=frozenset({"localhost"})), base_url="http://localhost:8090")
+        return TestClient(
+            build_page(reader, host_names=frozenset({"localhost"}), key=KEY, explain=self.explain),
+            base_url="http://localhost:8090",
+        )
 
     def html(self, path: str = "/") -> str:
         answer = self.client().get(path)
@@ -339,3 +347,32 @@ def test_the_broker_which_has_no_health_file_is_asked_itself(tmp_path: Path, ans
     (run / "stack.json").write_text(json.dumps(stack))
     states = process_states(Settings(data_dir=tmp_path), broker_answers=lambda *_: answers)()
     assert states == [{"name": "broker", "ready": answers, "reason": reason, "pid": 7}]
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {KEY}"}]
+)
+def test_what_people_wrote_needs_the_key(headers: dict[str, str]) -> None:
+    world = World()
+    assert world.client().get("/api/interactions/i-1", headers=headers).status_code == 401
+    assert world.asked == []
+
+
+@pytest.mark.parametrize("headers", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}])
+def test_an_interaction_is_explained_to_who_has_the_key(headers: dict[str, str]) -> None:
+    world = World()
+    world.rows["explain"] = [{"id": "a/b"}]
+    answer = world.client().get("/api/interactions/a%2Fb?app=desk", headers=headers)
+    assert answer.json() == {"interactions": [{"id": "a/b", "app": "desk"}]}
+
+
+def test_an_interaction_that_is_not_there_is_not_found() -> None:
+    world = World()
+    world.rows["explain"] = []
+    assert world.client().get("/api/interactions/x", headers={"x-api-key": KEY}).status_code == 404
+
+
+def test_a_store_that_is_away_is_said() -> None:
+    world = World()
+    world.store_away = True
+    assert world.client().get("/api/interactions/x", headers={"x-api-key": KEY}).status_code == 503

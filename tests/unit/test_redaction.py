@@ -4,6 +4,8 @@ import time
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.redaction import Redactor
 from schemas.messages import Config
@@ -117,6 +119,64 @@ def test_a_long_secret_across_the_cap_does_not_come_back_from_the_margin() -> No
     assert Redactor(100).redact("my key: " + key).text == "my key: [PRIVATE_KEY]"
 
 
+@pytest.mark.parametrize(
+    ("text", "rule", "left"),
+    [
+        ("card \uff14\uff11\uff11\uff11 \uff11\uff11\uff11\uff11 1111 1111 ok", "card", "card [CARD] ok"),
+        ("call +\u0664\u0669 \u0663\u0660 \u0661\u0662\u0663\u0664\u0665\u0666\u0667 now", "phone", "call [PHONE] now"),
+        ("ssn 219\u201109\u20119999.", "ssn", "ssn [SSN]."),
+        ("a\u200bnna@exam\u2060ple.org!", "email", "[EMAIL]!"),
+        ("4\u200d111\u200b111111111111", "card", "[CARD]"),
+        ("DE89\u00a03704\u202f0044\u00a00532\u00a00130\u00a000", "iban", "[IBAN]"),
+        ("jürgen: anna\uff20example\uff0eorg", "email", "jürgen: [EMAIL]"),
+        ("password: \u201ccorrect Horse 7 battery\u201d", "password", "password: \u201c[PASSWORD]\u201d"),
+    ],
+)
+def test_characters_that_stand_in_for_ascii_or_hide_in_a_value_do_not_hide_it(text: str, rule: str, left: str) -> None:
+    result = REDACTOR.redact(text)
+    assert (result.text, [span.rule for span in result.spans]) == (left, [rule])
+
+
+def test_invisible_characters_beside_a_value_do_not_hide_it() -> None:
+    assert "219-09-9999" not in REDACTOR.redact("x\u200b219-09-9999\u200by").text
+
+
+def test_a_surrogate_without_its_partner_is_replaced_and_hides_nothing() -> None:
+    assert REDACTOR.redact("\ud83d a@b.example").text == "\ufffd [EMAIL]"
+
+
+VALUES = st.sampled_from([value for _, value, _ in FOUND])
+ODD = st.text(st.sampled_from("ab1 .,-:@\u00a0\u200b\u0661\uff11é😀\u2013\n"), max_size=12)
+
+
+@given(st.lists(st.tuples(ODD, VALUES), min_size=1, max_size=4), ODD)
+def test_spans_are_the_placeholders_and_the_rest_is_the_original(pieces: list[tuple[str, str]], last: str) -> None:
+    text = " ".join(f"{odd} {value}" for odd, value in pieces) + " " + last
+    found = REDACTOR.find(text)
+    result = REDACTOR.redact(text)
+    assert len(found) == len(result.spans)
+    original = redacted = 0
+    for one, span in zip(found, result.spans, strict=True):
+        assert text[original : one.start] == result.text[redacted : span.start]
+        assert result.text[span.start : span.end] == one.rule.placeholder
+        original, redacted = one.end, span.end
+    assert text[original:] == result.text[redacted:]
+
+
+@given(ODD, st.sampled_from([case for case in FOUND if case[2] in ("email", "iban", "api_key", "jwt", "connection_string")]), ODD)
+def test_what_needs_no_context_is_found_in_any(before: str, case: tuple[str, str, str], behind: str) -> None:
+    assert case[1] not in REDACTOR.redact(f"{before} \n{case[1]}\n {behind}").text
+
+
+@given(st.text(st.sampled_from("0123456789-. +()@ab:/\u200b\uff11"), max_size=60))
+def test_what_is_found_is_gone(text: str) -> None:
+    found = REDACTOR.find(text)
+    left = REDACTOR.redact(text).text
+    for one in found:
+        value = text[one.start : one.end]
+        assert left.count(value) < text.count(value)
+
+
 def test_redacting_twice_changes_nothing() -> None:
     for text, _, _ in FOUND:
         once = REDACTOR.redact(text).text
@@ -137,6 +197,15 @@ def hostile_texts() -> dict[str, str]:
         "ibans": "GB29 " * 6_000,
         "right to left": "שלום עולם " * 2_000,
         "emoji": "😀👩‍👩‍👧" * 2_000,
+        "near addresses": "10.20.30." * 3_600,
+        "near cards": "4111 1111 1111 1112 " * 1_600,
+        "near ids": "12345678A " * 3_200,
+        "near keys": "sk-" + "a-" * 16_000,
+        "near MACs": "3c:5a:b4:1f:90:" * 2_100,
+        "nested placeholders": "[EMAIL:" * 4_600,
+        "zero width": "4\u200b" * 8_000,
+        "wide digits": "\uff11" * 10_900,
+        "right-to-left overrides": "\u202e1\u202c" * 4_600,
         "combining": "e" + "\u0301" * 20_000,
         "printable noise": "".join(chr(draw.randrange(32, 0x2FF)) for _ in range(20_000)),
     }

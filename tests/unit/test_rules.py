@@ -26,5 +26,5 @@ def test_only_a_shift_of_topics_and_refusals_ask_for_something() -> None:
 
 
 def test_the_default_config_carries_the_rules() -> None:
-    config = default_config(scorers={"topic": 1}, embedding="e", partitions={"t": 2}, shards=2, receipt_keys={})
+    config = default_config(scorers={"topic": 1}, embedding="e", heads="h", partitions={"t": 2}, shards=2, receipt_keys={})
     assert config.rules == DEFAULT_RULES

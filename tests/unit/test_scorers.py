@@ -4,62 +4,14 @@ import pytest
 
 from core.redaction import Redacted
 from core.scoring.answer import repeated
+from core.scoring.cut import words
 from core.scoring.languages import language
 from core.scoring.latency import micros
-from core.scoring.refusal import refusal
 from core.scoring.thumbs import is_down
-from core.scoring.words import WordSums, words
+from core.scoring.words import WordSums
 from schemas.messages import FIXED_ONE, Feedback
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.test_scoring import chat, score
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't help with that.",
-        "I can’t help with that request.",
-        "Sorry, I cannot assist you with this.",
-        "i cant do that for you",
-        "As an AI language model, I am unable to provide medical advice.",
-        "I must respectfully decline to answer.",
-        "Unfortunately, I'm not able to share that information.",
-        "This goes against our content policy.",
-        "I won't be able to generate that image.",
-        "I'd rather not talk about this.",
-        "I am not allowed to discuss other customers.",
-        "Your request has been blocked.",
-        "Dabei kann ich dir leider nicht helfen.",
-        "Je ne peux pas vous aider avec cela.",
-        "Lo siento, pero no puedo ayudarte con eso.",
-    ],
-)
-def test_a_refusal_is_recognised_with_its_span(text: str) -> None:
-    reasons = refusal(text)
-    assert reasons
-    assert all(0 <= reason.start < reason.end <= len(text) for reason in reasons)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Sorry to hear that! Press the reset button for ten seconds.",
-        "I can help with that. Open the settings page.",
-        "You cannot assign to a tuple; use a list instead.",
-        "Return True if the object cannot be written.",
-        "If you can't find the file, check the path.",
-        "I can't see an attachment, but here is how such a file is read.",
-        "This function will not provide a default value.",
-        "Raise ValueError if the argument is not allowed.",
-        "",
-    ],
-)
-def test_an_answer_is_no_refusal(text: str) -> None:
-    assert refusal(text) == []
-
-
-def test_a_refusal_far_behind_the_beginning_does_not_count() -> None:
-    assert refusal("Here is what you asked for. " * 20 + "I cannot help with that.") == []
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,12 @@ from schemas.messages import (
     Document,
     Feedback,
     Interaction,
+    RedactionRule,
+    ResponseFormat,
     ToolCall,
 )
 from tests.unit.embedding_twin import embedding_twin
+from tests.unit.heads_twin import heads_twin
 from tests.unit.test_redaction import FOUND, hostile_texts
 
 TEXT = "how do i read a file with the csv module der die das ist nicht что это 中文 テスト pandas arrow table join"
@@ -30,12 +33,12 @@ WORDS = TEXT.split()
 
 
 def config(**changes: object) -> Config:
-    base = Config(scorers=SCORER_VERSIONS, embedding=embedding_twin().digest, partitions={}, shards=1)
+    base = Config(scorers=SCORER_VERSIONS, embedding=embedding_twin().digest, heads=heads_twin().digest, partitions={}, shards=1)
     return msgspec.structs.replace(base, **changes)
 
 
 def scoring() -> Scoring:
-    return Scoring(config(), embedding_twin())
+    return Scoring(config(), embedding_twin(), heads_twin())
 
 
 def chat(prompt: str, response: str | None = "ok", **fields: object) -> Interaction:
@@ -46,6 +49,29 @@ def chat(prompt: str, response: str | None = "ok", **fields: object) -> Interact
 def score(interaction: Interaction) -> ScoredText:
     (result,) = scoring().interactions([interaction])
     return result
+
+
+INSTRUCTIONS = (
+    "You are the assistant of a library. Answer in one short sentence, and never speak about the books' prices. Be kind."
+)
+
+
+def everything() -> Interaction:
+    """A chat with all that a metric may need."""
+    said = chat(
+        "how do i read a file in this language, and why is it empty when i do that?",
+        '{"answer": "you open it, and then you read from it, as is said in the manual"}',
+        latency_ms=3.5,
+        time_to_first_chunk_ms=1.5,
+        request_model="gpt-4o-mini",
+        response_model="gpt-4o-mini-2024-07-18",
+        input_tokens=100,
+        output_tokens=10,
+        tool_calls=[ToolCall(name="f", result="x")],
+        response_format=ResponseFormat(type="json_object"),
+    )
+    said.input.insert(0, ChatMessage(role="system", content=INSTRUCTIONS))
+    return said
 
 
 def log(n: int) -> list[Interaction]:
@@ -62,6 +88,10 @@ def log(n: int) -> list[Interaction]:
         made.append(
             chat(prompt, response, latency_ms=draw.random() * 1e4, response_model="m", kind=draw.choice(["chat"] * 9 + ["tool"]))
         )
+        if number % 11 == 0:
+            made[-1].input.insert(0, ChatMessage(role="system", content=draw.choice([INSTRUCTIONS, prompt, response or "s"])))
+            made[-1].response_format = ResponseFormat(type="json_object")
+            made[-1].output_tokens, made[-1].input_tokens, made[-1].request_model = number, 7, draw.choice(["gpt-4o", "no"])
     return made
 
 
@@ -88,7 +118,7 @@ def test_a_small_word_cache_gives_the_same_sums() -> None:
 
 
 def test_a_chat_gets_every_metric_of_interactions() -> None:
-    result = score(chat("how do i read a file", "you open it", latency_ms=3.5, response_model="m-1"))
+    result = score(everything())
     assert set(result.scores) == {name for name, metric in METRICS.items() if metric.of == "interaction"}
 
 
@@ -102,9 +132,17 @@ def test_each_metric_is_scored_by_the_scorer_that_the_registry_names() -> None:
     [
         (
             chat("hello there", None),
-            {"refusal", "response.empty", "response.length", "response.repeated", "response.pii", "latency"},
+            {
+                "response.safety.unsafe",
+                "refusal",
+                "response.empty",
+                "response.length",
+                "response.repeated",
+                "response.pii",
+                "latency",
+            },
         ),
-        (chat("", "ok", latency_ms=1.0), {"topic", "novelty", "prompt.language", "prompt.pii"}),
+        (chat("", "ok", latency_ms=1.0), {"topic", "novelty", "prompt.language", "prompt.pii", "prompt.safety.jailbreak"}),
         (chat("hello", "ok"), {"latency", "response.model"}),
         (chat("hello", "ok", part="content", latency_ms=1.0, response_model="m"), {"latency", "error", "response.model"}),
         (chat("hello", "", error_type="timeout"), {"refusal", "response.empty"}),
@@ -138,7 +176,9 @@ def failing(scorer: Scorer | ActScorer, wrong: Callable[[object], bool]) -> Scor
 def test_a_scorer_that_raises_is_the_outcome_error_for_that_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = failing(SCORERS["refusal"], lambda reading: "boom" in reading.response.text)  # type: ignore[attr-defined]
     monkeypatch.setattr(scoring_package, "SCORERS", dict(SCORERS) | {"refusal": bad})
-    results = Scoring(config(), embedding_twin()).interactions([chat("a b", "fine"), chat("a b", "boom"), chat("a b", "good")])
+    results = Scoring(config(), embedding_twin(), heads_twin()).interactions(
+        [chat("a b", "fine"), chat("a b", "boom"), chat("a b", "good")]
+    )
     assert [result.scores["refusal"].outcome for result in results] == ["ok", "error", "ok"]
     assert [result.scores["scorer.error"].value for result in results] == [0, FIXED_ONE, 0]
     assert results[1].scores["scorer.error"].reasons[0].rule == "refusal: RuntimeError"
@@ -147,7 +187,9 @@ def test_a_scorer_that_raises_is_the_outcome_error_for_that_record_alone(monkeyp
 
 def test_an_act_scorer_that_raises_is_the_outcome_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring_package, "SCORERS", dict(SCORERS) | {"thumbs": failing(SCORERS["thumbs"], bool)})
-    (result,) = Scoring(config(), embedding_twin()).feedback([Feedback(id="f", interaction_id="i", name="thumbs", score=0.0)])
+    (result,) = Scoring(config(), embedding_twin(), heads_twin()).feedback(
+        [Feedback(id="f", interaction_id="i", name="thumbs", score=0.0)]
+    )
     assert result.scores["thumbs.down"].outcome == "error"
 
 
@@ -171,11 +213,11 @@ def test_a_tokeniser_that_fails_leaves_no_trace_in_the_cache() -> None:
 @pytest.mark.parametrize("changes", [{"scorers": {"refusal": 99}}, {"scorers": {"astrology": 1}}, {"embedding": "0" * 64}])
 def test_a_config_that_this_machine_cannot_score_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="config names"):
-        Scoring(config(**changes), embedding_twin())
+        Scoring(config(**changes), embedding_twin(), heads_twin())
 
 
 def test_a_scorer_that_the_config_leaves_out_does_not_run() -> None:
-    (result,) = Scoring(config(scorers={"latency": 1}), embedding_twin()).interactions([chat("a", latency_ms=2.0)])
+    (result,) = Scoring(config(scorers={"latency": 1}), embedding_twin(), heads_twin()).interactions([chat("a", latency_ms=2.0)])
     assert set(result.scores) == {"latency"}
 
 
@@ -200,6 +242,59 @@ def test_no_original_leaves_through_any_field() -> None:
         assert original not in encoded
     assert result.parts_not_scored == 2
     assert {reason.rule for reason in result.scores["prompt.pii"].reasons} == {"email"}
+
+
+def test_each_kind_of_personal_data_has_a_score_where_it_is_found_and_only_there() -> None:
+    result = score(chat("a@b.example, c@d.example", "call +49 30 1234567 or ask 93.184.216.34"))
+    named = {name: [reason.rule for reason in result.scores[name].reasons] for name in result.scores if ".pii" in name}
+    assert named == {
+        "prompt.pii": ["email", "email"],
+        "prompt.pii.email": ["email", "email"],
+        "response.pii": ["phone", "ip_address"],
+        "response.pii.phone": ["phone"],
+        "response.pii.ip": ["ip_address"],
+    }
+
+
+def test_the_reasons_of_a_kind_are_its_placeholders() -> None:
+    result = score(chat("mail a@b.example, ssn 219-09-9999, mail c@d.example"))
+    reasons = result.scores["prompt.pii.email"].reasons
+    assert [result.prompt[reason.start : reason.end] for reason in reasons] == ["[EMAIL]", "[EMAIL]"]
+
+
+def test_one_kind_that_is_everywhere_does_not_push_the_reasons_of_another_out() -> None:
+    result = score(chat("a@b.example " * 40 + "219-09-9999"))
+    assert [reason.rule for reason in result.scores["prompt.pii.ssn"].reasons] == ["ssn"]
+
+
+def dropping(kind: str) -> Scoring:
+    return Scoring(config(redaction=[RedactionRule(app="a", kind=kind, action="drop")]), embedding_twin(), heads_twin())
+
+
+def test_what_an_app_drops_is_kept_in_no_field() -> None:
+    (result,) = dropping("ssn").interactions(
+        [chat("my ssn is 219-09-9999", "plainly yours", attributes={"ssn": "219-09-9999", "note": "ssn 219-09-9999", "k": "v"})]
+    )
+    assert (result.prompt, result.response) == ("[DROPPED]", "plainly yours")
+    assert result.attributes == {"ssn": "[DROPPED]", "note": "[DROPPED]", "k": "v"}
+    assert [reason.rule for reason in result.scores["prompt.pii.ssn"].reasons] == ["ssn"]
+
+
+def test_a_value_that_its_name_makes_a_secret_is_dropped_where_secrets_are() -> None:
+    (result,) = dropping("secret").interactions([chat("hi", attributes={"password": "plainword"})])
+    assert result.attributes == {"password": "[DROPPED]"}
+
+
+def test_an_act_that_names_no_app_drops_what_any_app_drops() -> None:
+    act = Feedback(id="f", interaction_id="i", name="note", comment="ssn 219-09-9999")
+    (result,) = dropping("ssn").feedback([act])
+    assert result.comment == "[DROPPED]"
+
+
+def test_a_key_that_a_config_names_and_nobody_has_is_said() -> None:
+    made = Scoring(config(redaction=[RedactionRule(action="hash", key="k1")]), embedding_twin(), heads_twin())
+    assert made.missing_redaction_keys == {"k1"}
+    assert made.interactions([chat("a@b.example")])[0].prompt == "[EMAIL]"
 
 
 def test_no_original_leaves_through_a_field_that_should_hold_a_short_name() -> None:

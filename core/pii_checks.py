@@ -1,0 +1,58 @@
+"""What a rule of redaction is, and how its checks look at the neighbourhood of a candidate, in bytes of UTF-8."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import re2
+
+Check = Callable[[bytes, int, int], int | None]
+"""(text, start, end of the candidate) → end of what is to be replaced, or None."""
+
+_CONTEXT: Final = 40
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one form of a kind looks. `name` is the reason that scores give, `placeholder` what stands in its place.
+
+    The pattern is RE2 (no look-around, linear time) over bytes; the last group that matched, else the whole match, is what
+    is replaced. `check` sees the neighbourhood and tells a finding from a look-alike.
+    """
+
+    name: str
+    kind: str
+    placeholder: str
+    pattern: str
+    check: Check | None = None
+
+
+def words(pattern: str) -> re2._Regexp:
+    """Context words, in any case."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.case_sensitive = False
+    return re2.compile(pattern.encode(), options)
+
+
+def after(data: bytes, start: int, context: re2._Regexp) -> bool:
+    """Whether the context is found shortly before `start`."""
+    return context.search(data[max(0, start - _CONTEXT) : start]) is not None
+
+
+def alone(data: bytes, start: int, end: int, joins: bytes = b"") -> bool:
+    """Whether [start, end) is no part of a longer word or number, or of one that goes on behind a byte of `joins`."""
+    before, behind = data[start - 1 : start], data[end : end + 1]
+    if before and (before.isalnum() or before in joins or before == b"_"):
+        return False
+    return not (behind and (behind.isalnum() or behind == b"_" or (behind in joins and data[end + 1 : end + 2].isalnum())))
+
+
+def digits_of(data: bytes, start: int, end: int) -> str:
+    """The digits of a candidate without its separators."""
+    return "".join(chr(c) for c in data[start:end] if 48 <= c <= 57)
+
+
+def letters_of(data: bytes, start: int, end: int) -> str:
+    """The letters and digits of an ASCII candidate in upper case."""
+    return "".join(chr(c) for c in data[start:end] if chr(c).isalnum()).upper()

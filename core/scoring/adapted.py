@@ -1,0 +1,250 @@
+"""An app's own correction of a learned score: a small head over the frozen logits, hashed features and the text's embedding.
+
+A text's margin is, in units of 2**-20 and in integers only,
+
+    bias + Σ frozen[h]·logit[h] + scale·Σ gram[id] / √(number of ids) + linear·x + xᵀ·quadratic·x
+
+with x the text's embedding, taken to unit length, less the mean of the app's texts, taken to unit length again. A
+monotone table turns the margin into a fixed-point probability.
+"""
+
+import itertools
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.scoring.features import BUCKETS, Features, extract, positions, read, word_features, words
+from core.scoring.normalise import Normalised, normalise, spans
+from schemas.messages import AdaptedHead
+
+MARGIN_BITS: Final = 20
+UNIT_BITS: Final = 14
+"""A unit vector's length is 2**14."""
+MAX_BYTES: Final = 256 * 1024
+MAX_LEVELS: Final = 4_096
+MAX_LOGIT: Final = 1 << 26
+MAX_VERSION: Final = 999
+MAX_REASONS: Final = 4
+_MAGIC: Final = b"BBA1"
+_HEADER: Final = struct.Struct("<4sIIIIqqqiiiiii")
+_MOST: Final = 4 * 1024 * 1024
+"""Bytes that a packed head may unfold to."""
+_INVERSE_ROOTS: Final = np.array([0, *(isqrt((1 << 32) // n) for n in range(1, 65_536))], np.int64)
+"""65,536 / √n."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A positive factor as an integer of 20 bits and a shift: x·multiplier >> shift."""
+
+    multiplier: int
+    shift: int
+
+    def of(self, values: Ints) -> Ints:
+        return values * self.multiplier >> self.shift
+
+
+def scale(factor: float) -> Scale:
+    """The nearest scale.
+
+    >>> scale(0.75).of(np.array([1_000, -1_000])).tolist()
+    [750, -750]
+    """
+    if not 0.0 < factor < 2.0**19:
+        raise ValueError("a factor must be positive and below 2**19")
+    shift = 0
+    while factor < 2.0**19 and shift < 62:
+        factor, shift = factor * 2.0, shift + 1
+    return Scale(min(round(factor), (1 << 20) - 1), shift)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedWeights:
+    """The numbers of a correction.
+
+    `frozen` (heads) is in 2**-20 of a margin per 2**-16 of a logit; `ids` ascend, `grams` are their weights; `mean` and
+    `linear` have one entry per dimension, `quadratic` is dimensions × dimensions and symmetric. A margin counts as level
+    `(margin - low) // step`; `values` (non-decreasing) is each level's fixed-point probability.
+    """
+
+    bias: int
+    frozen: Ints
+    ids: NDArray[np.uint32]
+    grams: NDArray[np.int8]
+    gram_scale: Scale
+    mean: NDArray[np.int16]
+    linear: NDArray[np.int8]
+    linear_scale: Scale
+    quadratic: NDArray[np.int8]
+    quadratic_scale: Scale
+    low: int
+    step: int
+    values: NDArray[np.uint16]
+
+
+def pack(w: AdaptedWeights) -> bytes:
+    """A correction as bytes, at most MAX_BYTES of them. Raises ValueError for one that is too large."""
+    dimensions = len(w.mean)
+    header = _HEADER.pack(
+        _MAGIC, len(w.frozen), len(w.ids), dimensions, len(w.values), w.bias, w.low, w.step,
+        w.gram_scale.multiplier, w.gram_scale.shift, w.linear_scale.multiplier, w.linear_scale.shift,
+        w.quadratic_scale.multiplier, w.quadratic_scale.shift,
+    )  # fmt: skip
+    parts = (
+        w.frozen.astype("<i8"),
+        np.diff(w.ids.astype(np.int64), prepend=0).astype("<u4").view(np.uint8).reshape(-1, 4).T.copy(),
+        w.grams,
+        w.mean.astype("<i2"),
+        w.linear,
+        w.quadratic[np.triu_indices(dimensions)],
+        np.diff(w.values.astype(np.int64), prepend=0).astype("<u2"),
+    )
+    packed = zlib.compress(header + b"".join(part.tobytes() for part in parts), 9)
+    if len(packed) > MAX_BYTES:
+        raise ValueError(f"the correction has {len(packed):,} bytes; {MAX_BYTES:,} is the most")
+    return packed
+
+
+def unpack(packed: bytes) -> AdaptedWeights:
+    """The inverse of `pack`. Raises ValueError for bytes that no `pack` made."""
+    if len(packed) > MAX_BYTES:
+        raise ValueError(f"a correction has at most {MAX_BYTES:,} bytes")
+    reader = zlib.decompressobj()
+    try:
+        data = reader.decompress(packed, _MOST)
+    except zlib.error as error:
+        raise ValueError(f"a correction cannot be unpacked: {error}") from None
+    if not reader.eof or len(data) < _HEADER.size:
+        raise ValueError("a correction is cut off or too large")
+    magic, heads, grams, dimensions, levels, bias, low, step, *scales = _HEADER.unpack_from(data)
+    sizes = (8 * heads, 4 * grams, grams, 2 * dimensions, dimensions, dimensions * (dimensions + 1) // 2, 2 * levels)
+    if magic != _MAGIC or len(data) != _HEADER.size + sum(sizes) or not 2 <= levels <= MAX_LEVELS or step < 1:
+        raise ValueError("a correction has another form")
+    if any(not 0 < m < 1 << 20 or not 0 <= s <= 62 for m, s in zip(scales[::2], scales[1::2], strict=True)):
+        raise ValueError("a correction has a scale out of bounds")
+    ends = np.cumsum((_HEADER.size, *sizes)).tolist()
+    frozen, deltas, weights, mean, linear, triangle, steps = (data[start:end] for start, end in itertools.pairwise(ends))
+    wide = np.frombuffer(deltas, np.uint8).reshape(4, -1).T.copy().view("<u4").ravel()
+    ids = np.cumsum(wide.astype(np.int64))
+    if len(ids) and (ids[-1] >= BUCKETS or (wide[1:] == 0).any()):
+        raise ValueError("a correction has feature ids out of bounds")
+    values = np.cumsum(np.frombuffer(steps, "<u2").astype(np.int64))
+    if values[-1] > 65_535 or max(abs(bias), abs(low)) > 1 << 50 or np.abs(np.frombuffer(frozen, "<i8")).max(initial=0) > 1 << 30:
+        raise ValueError("a correction has numbers out of bounds")
+    quadratic = np.zeros((dimensions, dimensions), np.int8)
+    quadratic[np.triu_indices(dimensions)] = np.frombuffer(triangle, np.int8)
+    return AdaptedWeights(
+        bias=bias,
+        frozen=np.frombuffer(frozen, "<i8").astype(np.int64),
+        ids=ids.astype(np.uint32),
+        grams=np.frombuffer(weights, np.int8),
+        gram_scale=Scale(*scales[0:2]),
+        mean=np.frombuffer(mean, "<i2").astype(np.int16),
+        linear=np.frombuffer(linear, np.int8),
+        linear_scale=Scale(*scales[2:4]),
+        quadratic=np.where(quadratic == 0, quadratic.T, quadratic),
+        quadratic_scale=Scale(*scales[4:6]),
+        low=low,
+        step=step,
+        values=values.astype(np.uint16),
+    )
+
+
+def versioned(scorer: str, version: int) -> str:
+    """The scorer of a corrected score: its version × 1,000 + the correction's.
+
+    >>> versioned("safety@2", 7)
+    'safety@2007'
+    """
+    name, _, number = scorer.rpartition("@")
+    return f"{name}@{int(number) * (MAX_VERSION + 1) + version}"
+
+
+def features_of(texts: Sequence[str]) -> Features:
+    """Features of texts as heads see them: what was hidden is undone first."""
+    return extract([normalise(text).text for text in texts])
+
+
+def unit_vectors(vectors: NDArray[np.integer]) -> Ints:
+    """Vectors (texts × dimensions) at length 2**14, rounded down; a zero vector stays zero.
+
+    Sums of squares are exact, root and quotient are elementwise as IEEE 754 says: equal on every machine.
+    """
+    wide = vectors.astype(np.int64)
+    lengths = np.sqrt((wide * wide).sum(axis=1).astype(np.float64))
+    return np.asarray(np.floor(wide * float(1 << UNIT_BITS) / np.maximum(lengths, 1.0)[:, None]), np.int64)
+
+
+def centred(vectors: NDArray[np.integer], mean: NDArray[np.int16]) -> Ints:
+    """The unit vectors of texts less the mean, at unit length again."""
+    return unit_vectors(unit_vectors(vectors) - mean)
+
+
+class Correction:
+    """One app's correction of one score, ready to apply."""
+
+    def __init__(self, head: AdaptedHead, heads: int, dimensions: int) -> None:
+        """Raises ValueError where it is for another number of frozen heads or dimensions."""
+        self.head = head
+        self.weights = w = unpack(head.weights)
+        if len(w.frozen) != heads or len(w.mean) != dimensions:
+            raise ValueError(f"the correction of {head.name} for {head.app} was made for other heads or another embedding")
+        self._grams = np.zeros(BUCKETS, np.int8)
+        self._grams[w.ids] = w.grams
+        self._linear = w.linear.astype(np.int64)
+        self._quadratic = w.quadratic.astype(np.float64)
+
+    def margins(self, texts: Sequence[str], logits: Ints, vectors: NDArray[np.integer]) -> Ints:
+        """Margins of texts, given their frozen logits (texts × heads) and their embedding (texts × dimensions)."""
+        w = self.weights
+        features = features_of(texts)
+        counts = np.minimum(np.diff(features.ends), len(_INVERSE_ROOTS) - 1)
+        gathered = np.concatenate(([0], np.cumsum(self._grams[features.ids], dtype=np.int64)))
+        grams = (gathered[features.ends[1:]] - gathered[features.ends[:-1]]) * _INVERSE_ROOTS[counts]
+        x = centred(vectors, w.mean)
+        frozen = (np.clip(logits, -MAX_LOGIT, MAX_LOGIT) * w.frozen >> 16).sum(axis=1)
+        return np.asarray(
+            w.bias
+            + frozen
+            + w.gram_scale.of(grams)
+            + w.linear_scale.of(x @ self._linear)
+            + w.quadratic_scale.of(quadratic_form(x, self._quadratic) >> UNIT_BITS)
+        )
+
+    def values(self, margins: Ints) -> NDArray[np.uint16]:
+        """Fixed-point probabilities of margins."""
+        w = self.weights
+        return np.asarray(w.values[np.clip((margins - w.low) // w.step, 0, len(w.values) - 1)])
+
+    def words(self, text: Normalised) -> list[tuple[str, int, int]]:
+        """(word, start, end in the given text) of the words whose own features raise the margin most, at most MAX_REASONS."""
+        found = words(read(text.text))
+        firsts = {word: number for number, word in reversed(list(enumerate(found)))}
+        features = word_features(list(firsts))
+        summed = np.concatenate(([0], np.cumsum(self._grams[features.ids], dtype=np.int64)))
+        shares = (summed[features.ends[1:]] - summed[features.ends[:-1]]).tolist()
+        best = sorted(zip(shares, firsts.values(), firsts, strict=True), key=lambda entry: (-entry[0], entry[1]))[:MAX_REASONS]
+        begun, at = positions(text.text), spans(text)
+        return [
+            (word, at[begun[number][0]][0], at[begun[number][1] - 1][1])
+            for share, number, word in best
+            if share > 0 and number < len(begun)
+        ]
+
+
+def quadratic_form(x: Ints, matrix: NDArray[np.float64]) -> Ints:
+    """xᵀ·matrix·x of each row, exact: all partial sums are integers below 2**53 in float64."""
+    wide = x.astype(np.float64)
+    result = np.empty(len(x), np.int64)
+    for at in range(0, len(x), 4):
+        rows = wide[at : at + 4]
+        result[at : at + 4] = ((rows @ matrix) * rows).sum(axis=1).astype(np.int64)
+    return result

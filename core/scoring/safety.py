@@ -1,0 +1,106 @@
+"""Safety of what is asked and of what is answered: harm by category, any harm, and attacks on the instructions.
+
+`unsafe` is the largest of the voters (toxic wording, harmful asking or a harmful answer); a category is at most as sure
+as `unsafe`. The heads hold for the languages that they were measured in: in another one nothing fires, and the reason
+says `not_covered`.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.metrics import FIRES, HARMS
+from core.scoring.batch import Batch, Need, Scorer, Scores
+from core.scoring.heads import Heads
+from core.scoring.languages import UNDETERMINED, language
+from schemas.messages import Reason, Score
+
+VERSION: Final = 1
+BY: Final = f"safety@{VERSION}"
+UNSAFE: Final = "unsafe"
+JAILBREAK: Final = "jailbreak"
+PROMPT_VOTERS: Final = ("toxic", "asking")
+RESPONSE_VOTERS: Final = ("toxic", "reply")
+NOT_COVERED: Final = "not_covered"
+_STEP_BITS: Final = 5
+"""Values are kept in steps of 1/2,048, so that unfired scores can be shared."""
+
+PROMPT_NAMES: Final = tuple(f"prompt.safety.{name}" for name in (*HARMS, UNSAFE, JAILBREAK))
+RESPONSE_NAMES: Final = tuple(f"response.safety.{name}" for name in (*HARMS, UNSAFE))
+
+
+@cache
+def _unfired(step: int) -> Score:
+    return Score(scorer=BY, value=step << _STEP_BITS)
+
+
+@cache
+def _uncovered(step: int) -> Score:
+    return Score(scorer=BY, value=min(step << _STEP_BITS, FIRES - 1), reasons=[Reason(rule=NOT_COVERED)])
+
+
+def judged(logits: NDArray[np.int64], heads: Heads, voters: Sequence[str]) -> NDArray[np.int64]:
+    """Fixed-point values (texts × (HARMS, UNSAFE, JAILBREAK)) from logits of any texts.
+
+    Prompts and answers today; tool results and documents go through the same function.
+    """
+    values = heads.values(logits).astype(np.int64)
+    unsafe = values[:, [heads.column(voter) for voter in voters]].max(axis=1)
+    categories = np.minimum(values[:, [heads.column(name) for name in HARMS]], unsafe[:, None])
+    return np.column_stack((categories, unsafe, values[:, heads.column(JAILBREAK)])) >> _STEP_BITS << _STEP_BITS
+
+
+def covered(label: str, heads: Heads) -> bool:
+    """Whether the heads were measured in a language; a text too short to tell counts as covered."""
+    return label == UNDETERMINED or label in heads.table.languages
+
+
+def score(batch: Batch) -> list[Scores]:
+    """Scores of the prompts and of the responses."""
+    results: list[Scores] = [{} for _ in batch.readings]
+    prompts = [number for number, reading in enumerate(batch.readings) if reading.prompt is not None]
+    if prompts:
+        texts = [reading.prompt.text for reading in batch.readings if reading.prompt is not None]
+        labels = [language(points) for points in batch.prompts.evidence[prompts]]
+        for number, scores in zip(
+            prompts, _scores(texts, labels, batch.heads, batch.prompt_logits[prompts], "prompt"), strict=True
+        ):
+            results[number].update(scores)
+    responses = [number for number, reading in enumerate(batch.readings) if reading.response is not None]
+    if responses:
+        texts = [reading.response.text for reading in batch.readings if reading.response is not None]
+        labels = [language(points) for points in batch.response_evidence[responses]]
+        for number, scores in zip(
+            responses, _scores(texts, labels, batch.heads, batch.response_logits[responses], "response"), strict=True
+        ):
+            results[number].update(scores)
+    return results
+
+
+def _scores(
+    texts: Sequence[str], labels: Sequence[str], heads: Heads, logits: NDArray[np.int64], of: Literal["prompt", "response"]
+) -> list[Scores]:
+    names, voters = (PROMPT_NAMES, PROMPT_VOTERS) if of == "prompt" else (RESPONSE_NAMES, RESPONSE_VOTERS)
+    results: list[Scores] = []
+    for text, label, values in zip(texts, labels, judged(logits, heads, voters).tolist(), strict=True):
+        values = values[: len(names)]
+        if not covered(label, heads):
+            results.append({name: _uncovered(value >> _STEP_BITS) for name, value in zip(names, values, strict=True)})
+            continue
+        scores = {name: _unfired(value >> _STEP_BITS) for name, value in zip(names, values, strict=True)}
+        if max(values) >= FIRES:
+            for name, value in zip(names, values, strict=True):
+                if value >= FIRES:
+                    head = name.rpartition(".")[2]
+                    reasons = heads.reasons(text, voters if head == UNSAFE else (head,), of)
+                    scores[name] = Score(scorer=BY, value=value, reasons=reasons)
+        results.append(scores)
+    return results
+
+
+_METRICS: Final[dict[str, Need]] = dict.fromkeys(PROMPT_NAMES, "prompt")
+_METRICS.update(dict.fromkeys(RESPONSE_NAMES, "response"))
+SCORER: Final = Scorer("safety", VERSION, _METRICS, score)

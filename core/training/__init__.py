@@ -1,0 +1,1 @@
+"""Training of the learned heads: numpy and scipy only, the same bytes from the same rows."""

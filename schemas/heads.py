@@ -1,0 +1,50 @@
+"""The learned heads: what the trainer makes, adapters load and scoring reads. Integers only."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class HeadTable:
+    """Integer weights of linear heads over hashed features and the static embedding, and their calibration.
+
+    `weights` is buckets × heads, `embedding` dimensions × heads, `bias` and `embedding_shift` one per head (a word's
+    embedding share is shifted right by that many bits). A logit counts as level `(logit - low) // step`, within 0 and
+    levels - 1, and `values` (heads × levels, non-decreasing along levels) is that level's probability in fixed point.
+    `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
+    `digest` (sha256) names all of it in a config.
+    """
+
+    names: tuple[str, ...]
+    weights: NDArray[np.int8]
+    embedding: NDArray[np.int16]
+    embedding_shift: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    first_window: NDArray[np.bool_]
+    low: NDArray[np.int64]
+    step: NDArray[np.int64]
+    values: NDArray[np.uint16]
+    languages: tuple[str, ...]
+    digest: str
+
+
+ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "low", "step", "values")
+
+
+def heads_digest(names: tuple[str, ...], languages: tuple[str, ...], arrays: dict[str, NDArray[np.generic]]) -> str:
+    """sha256 of a table's content; `arrays` by the names in ARRAYS."""
+    state = hashlib.sha256()
+    state.update("\0".join((*names, "", *languages)).encode())
+    for name in ARRAYS:
+        array = arrays[name]
+        state.update(repr((name, array.shape, array.dtype.str)).encode())
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()
+
+
+def head_table(names: tuple[str, ...], languages: tuple[str, ...], arrays: dict[str, NDArray[np.generic]]) -> HeadTable:
+    """A table with its digest."""
+    return HeadTable(names=names, languages=languages, digest=heads_digest(names, languages, arrays), **arrays)  # type: ignore[arg-type]  # ARRAYS are its fields

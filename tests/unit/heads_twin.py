@@ -1,0 +1,33 @@
+"""A small table of heads for unit tests: seeded weights, so that some texts fire and most do not; none with a low enough bias."""
+
+from functools import cache
+
+import numpy as np
+
+from core.scoring.features import BUCKETS
+from core.training.examples import HEADS
+from schemas.heads import HeadTable, head_table
+
+LEVELS = 1_024
+
+
+@cache
+def heads_twin(dimensions: int = 32, bias: int = -60) -> HeadTable:
+    draw = np.random.default_rng(11)
+    count = len(HEADS)
+    weights = np.where(draw.random((BUCKETS, count)) < 0.2, draw.integers(-40, 41, (BUCKETS, count)), 0).astype(np.int8)
+    curve = np.rint(65_535 / (1 + np.exp(-np.linspace(-8, 8, LEVELS)))).astype(np.uint16)
+    return head_table(
+        HEADS,
+        ("en",),
+        {
+            "weights": weights,
+            "embedding": draw.integers(-200, 201, (dimensions, count)).astype(np.int16),
+            "embedding_shift": np.full(count, 10, np.int64),
+            "bias": np.full(count, bias, np.int64),
+            "first_window": np.array([name == "refusal" for name in HEADS]),
+            "low": np.full(count, -512, np.int64),
+            "step": np.ones(count, np.int64),
+            "values": np.tile(curve, (count, 1)),
+        },
+    )
