@@ -80,7 +80,7 @@ def _iban(data: bytes, start: int, end: int) -> int | None:
     return position if mod97(characters) else None
 
 
-_SSN_WORDS: Final = words(r"ssn|social[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
+_SSN_WORDS: Final = words(r"ssn|soc(?:ial|\.)?[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
 
 
 def _ssn(data: bytes, start: int, end: int) -> int | None:
@@ -98,9 +98,9 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
 _PHONE_WORDS: Final = words(
     r"(?:\b|_)(?:(?:tele)?(?:phone|fon)|tel|call|mobile|cell|fax|whatsapp|sms|text|contact|reach|dial|ring|handy|m\xc3\xb3vil|number is"
     r"|telefonu|telefono|tel\xc3\xa9fono|telefoon|telefone|t[e\xc3\xa9]+l[e\xc3\xa9]+phone|cellulare|celular|portable|mobil|rufnummer"
-    r"|appel\w{0,3}(?:[ -]moi)?(?: au)?|rappel\w{0,3}|llam\w{1,4}|ligu?[ae]r?|chiam\w{1,3}|anruf\w{0,2}|joindre|zadzwo\xc5\x84|bel me|num\xc3\xa9ro"
+    r"|appel\w{0,3}(?:[ -]moi)?(?: au)?|rappel\w{0,3}|ll(?:a|\xc3\xa1)m\w{1,4}|ligu?[ae]r?|chiam\w{1,3}|anruf\w{0,2}|joindre|zadzwo\xc5\x84|bel me|num\xc3\xa9ro"
     r"|\xd1\x82\xd0\xb5\xd0\xbb\xd0\xb5\xd1\x84\xd0\xbe\xd0\xbd|\xe9\x9b\xbb\xe8\xa9\xb1|\xe7\x94\xb5\xe8\xaf\x9d|\xe6\x89\x8b\xe6\x9c\xba)"
-    r"(?:_?(?:number|no|nr))?\b[^0-9\n]{0,24}$"
+    r"(?:_?(?:number|no|nr|nummer|nummern))?\b[^0-9\n]{0,24}$"
 )
 _PHONE_SIGNS: Final = words(
     r"(?:\xd1\x82\xd0\xb5\xd0\xbb|\xe9\x9b\xbb\xe8\xa9\xb1|\xe7\x94\xb5\xe8\xaf\x9d|\xe6\x89\x8b\xe6\x9c\xba|\xec\xa0\x84\xed\x99\x94)[^0-9\n]{0,24}$"
