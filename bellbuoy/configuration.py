@@ -20,6 +20,7 @@ from adapters.shard_log import is_fencing
 from adapters.transaction import write_all
 from bellbuoy.control import actor, new_id
 from core.configs import ConfigLog
+from core.redaction_policy import check_redaction
 from core.rules import check_rules, default_config
 from core.scoring import SCORER_VERSIONS
 from schemas.codec import Outgoing, cloud_headers, digest, encode
@@ -117,6 +118,7 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
 def check_change(current: Config | None, wanted: Config) -> None:
     """Raises ConfigConflict or ValueError for a config that must not follow the current one, since the fold could not go on."""
     check_rules(wanted.rules)
+    check_redaction(wanted.redaction)
     if current is None:
         return
     if current.shards != wanted.shards:
