@@ -9,8 +9,9 @@ import argparse
 import ast
 import json
 import sysconfig
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -20,11 +21,16 @@ from scipy.stats import norm
 from adapters.corpus import chitchat
 from benchmarks.report import emit
 from core.redaction import Redactor
-from tests.pii_documents import documents
+from tests.pii_documents import PARTS, Document, documents
 from tests.pii_documents.evaluation import evaluated
 
 PACKAGES: Final = ("google-re2", "chitchat-dataset")
-PARTS: Final = ("seen", "unseen", "later")
+HOSTILE: Final = {
+    "letters": "a", "digits": "1", "spaced digits": "1 ", "at signs": "a@", "keys": "sk-a-", "colons": "1:", "dots": "12.",
+    "passwords": "password=", "accounts": "GB29 ", "wide digits": "\uff11", "zero width": "1\u200b", "logins": "x://u:p@",
+    "cards": "4111 1111 1111 1112 ", "key markers": "-----BEGIN PRIVATE KEY-----", "addresses": "10.20.30.", "emails": "a@b.example ",
+    "jwt": "eyJaaaaaaaaa.", "overrides": "\u202e1",
+}  # fmt: skip
 _MAX_TEXT: Final = 1 << 20
 
 
@@ -35,8 +41,10 @@ def main() -> None:
     count = parser.parse_args().docstrings
     redactor = Redactor(_MAX_TEXT)
     for part in PARTS:
-        _documents(part, redactor)
+        _documents(part, documents(part), redactor)
+    _documents("all", [document for part in PARTS for document in documents(part)], redactor)
     _ordinary("chitchat", (text for talk in chitchat() for turn in talk.turns for text in (turn.prompt, turn.response)), redactor)
+    _growth()
     _ordinary("docstrings", islice(docstrings(Path(sysconfig.get_path("purelib"))), count), redactor)
 
 
@@ -70,8 +78,7 @@ def docstrings(root: Path) -> Iterator[str]:
                     yield text
 
 
-def _documents(part: str, redactor: Redactor) -> None:
-    found = documents(part)
+def _documents(part: str, found: Sequence[Document], redactor: Redactor) -> None:
     emit(f"pii.{part}.documents", len(found), "documents", PACKAGES)
     emit(f"pii.{part}.look_alikes", sum(not document.values for document in found), "documents", PACKAGES)
     for kind, counts in evaluated(found, redactor).items():
@@ -96,6 +103,24 @@ def _ordinary(name: str, texts: Iterable[str], redactor: Redactor) -> None:
             _say(f"pii.{name}.fired", rule=one.rule.name, value=text[one.start : one.end], around=around)
     emit(f"pii.{name}.messages", total, "messages", PACKAGES)
     emit(f"pii.{name}.firings", 1_000 * fired / max(1, total), "messages with a firing per 1,000", PACKAGES)
+
+
+def _growth() -> None:
+    """Time for 1 MB over time for 128 KB of what nearly matches: 8 where it is linear."""
+    redactor = Redactor(1 << 21)
+    for name, piece in HOSTILE.items():
+        small, large = (_least_seconds(redactor, piece * (size // len(piece))) for size in (1 << 17, 1 << 20))
+        emit(f"pii.hostile.{name}.1MB", large * 1_000, "ms_cpu", PACKAGES)
+        emit(f"pii.hostile.{name}.growth", large / max(small, 1e-6), "x for 8 times the text", PACKAGES)
+
+
+def _least_seconds(redactor: Redactor, text: str) -> float:
+    times = []
+    for _ in range(3):
+        started = time.process_time()
+        redactor.redact(text)
+        times.append(time.process_time() - started)
+    return min(times)
 
 
 def _say(name: str, **details: object) -> None:

@@ -25,6 +25,8 @@ class Rule:
     placeholder: str
     pattern: str
     check: Check | None = None
+    context: re2._Regexp | None = None
+    """Words without which no check of this rule passes: a text that has none of them is not searched."""
 
 
 def words(pattern: str) -> re2._Regexp:

@@ -43,14 +43,12 @@ _NAMED: Final = words(r"national id|nat(?:ional)?[_ -]?id|identity (?:card|numbe
 _NINO_NOT: Final = frozenset(("BG", "GB", "KN", "NK", "NT", "TN", "ZZ"))
 
 
-def _numbers(valid: Callable[[str], bool], context: re2._Regexp | None, joins: bytes = b"-.") -> Check:
-    """A check of digits; `context` None where the form and its check digits are enough."""
+def _checked(valid: Callable[[str], bool], joins: bytes = b"-.") -> Check:
+    """A check of digits whose form and check digits are enough."""
 
     def check(data: bytes, start: int, end: int) -> int | None:
-        if not alone(data, start, end, joins) or not valid(digits_of(data, start, end)):
-            return None
-        named = after(data, start, context) if context else not after(data, start, NOT_PERSONAL)
-        return end if named else None
+        known = alone(data, start, end, joins) and valid(digits_of(data, start, end))
+        return end if known and not after(data, start, NOT_PERSONAL) else None
 
     return check
 
@@ -73,17 +71,28 @@ def _nino(data: bytes, start: int, end: int) -> int | None:
     return end if after(data, start, _NINO) or (spaced and not after(data, start, NOT_PERSONAL)) else None
 
 
-def _called(context: re2._Regexp) -> Check:
-    """A form without check digits: only what is called by its name."""
-
-    def check(data: bytes, start: int, end: int) -> int | None:
-        return end if alone(data, start, end, b"-") and after(data, start, context) else None
-
-    return check
-
-
 def _rule(name: str, pattern: str, check: Check) -> Rule:
     return Rule(name, "national_id", "[NATIONAL_ID]", pattern, check)
+
+
+def _called(
+    name: str,
+    pattern: str,
+    context: re2._Regexp,
+    valid: Callable[[str], bool] | None = None,
+    anywhere: re2._Regexp | None = None,
+) -> Rule:
+    """A rule for what counts only when it is called by its name, and is valid where there are check digits.
+
+    `anywhere` stands for a context that asks where the number begins, in texts as a whole.
+    """
+
+    def check(data: bytes, start: int, end: int) -> int | None:
+        if not alone(data, start, end, b"-.") or (valid is not None and not valid(digits_of(data, start, end))):
+            return None
+        return end if after(data, start, context) else None
+
+    return Rule(name, "national_id", "[NATIONAL_ID]", pattern, check, anywhere or context)
 
 
 _NINE: Final = r"\b[0-9]{3}[ .-]?[0-9]{3}[ .-]?[0-9]{3}\b"
@@ -91,22 +100,22 @@ _DAY: Final = r"(?:0[1-9]|1[0-2])(?:[0-2][0-9]|3[01]|[6-8][0-9]|9[01])"
 
 NATIONAL_RULES: Final = (
     _rule("uk_nino", r"(?i)\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", _nino),
-    _rule("ca_sin", _NINE, _numbers(luhn, _SIN)),
+    _called("ca_sin", _NINE, _SIN, luhn, words(r"\bsin\b|insurance|assurance|\bnas\b")),
     _rule("es_dni", r"\b(?:[0-9]{8}|[XYZxyz]-?[0-9]{7})-?[TRWAGMYFPDXBNJZSQVHLCKEtrwagmyfpdxbnjzsqvhlcke]\b", _letters(dni)),
     _rule("it_codice_fiscale", r"(?i)\b[A-Z]{6}[0-9]{2}[A-EHLMPR-T][0-7][0-9][A-Z][0-9]{3}[A-Z]\b", _letters(codice_fiscale)),
-    _rule("de_tax_id", r"\b[1-9][0-9][ ]?[0-9]{3}[ ]?[0-9]{3}[ ]?[0-9]{3}\b", _numbers(german_tax_id, _TAX_ID)),
+    _called("de_tax_id", r"\b[1-9][0-9][ ]?[0-9]{3}[ ]?[0-9]{3}[ ]?[0-9]{3}\b", _TAX_ID, german_tax_id),
     _rule("fr_nir", r"\b[12][ .]?[0-9]{2}[ .]?[0-9]{2}[ .]?(?:[0-9]{2}|2[ABab])[ .]?[0-9]{3}[ .]?[0-9]{3}[ .-]?[0-9]{2}\b", _letters(nir)),
-    _rule("nl_bsn", r"\b(?:[0-9]{3}[ .-]?[0-9]{3}[ .-]?[0-9]{3}|[0-9]{4}[ .-][0-9]{2}[ .-][0-9]{2,3})\b", _numbers(bsn, _BSN)),
-    _rule("pl_pesel", r"\b[0-9]{4}[0-3][0-9]{6}\b", _numbers(pesel, _PESEL)),
-    _rule("se_personnummer", rf"\b(?:18|19|20)?[0-9]{{2}}{_DAY}[-+][0-9]{{4}}\b", _numbers(lambda d: personnummer(d[-10:]), None)),
-    _rule("se_personnummer", rf"\b(?:18|19|20)?[0-9]{{2}}{_DAY}[0-9]{{4}}\b", _numbers(lambda d: personnummer(d[-10:]), _PERSONNUMMER)),
-    _rule("br_cpf", r"\b[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}\b", _numbers(cpf, None)),
-    _rule("br_cpf", r"\b[0-9]{11}\b|\b[0-9]{3} [0-9]{3} [0-9]{3}[ -][0-9]{2}\b", _numbers(cpf, _CPF)),
-    _rule("br_cnpj", r"\b[0-9]{2}\.[0-9]{3}\.[0-9]{3}/[0-9]{4}-[0-9]{2}\b", _numbers(cnpj, None)),
-    _rule("br_cnpj", r"\b[0-9]{14}\b", _numbers(cnpj, _CNPJ)),
-    _rule("in_aadhaar", r"\b[2-9][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}\b", _numbers(verhoeff, _AADHAAR)),
-    _rule("in_pan", r"(?i)\b[A-Z]{3}[ABCFGHLJPT][A-Z][0-9]{4}[A-Z]\b", _called(_PAN)),
-    _rule("au_tfn", r"\b[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{2,3}\b", _numbers(tfn, _TFN)),
-    _rule("national_id", r"(?i)\b(?:[A-Z]{2,3}-)?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,4}\b", _called(_NAMED)),
+    _called("nl_bsn", r"\b(?:[0-9]{3}[ .-]?[0-9]{3}[ .-]?[0-9]{3}|[0-9]{4}[ .-][0-9]{2}[ .-][0-9]{2,3})\b", _BSN, bsn),
+    _called("pl_pesel", r"\b[0-9]{4}[0-3][0-9]{6}\b", _PESEL, pesel),
+    _rule("se_personnummer", rf"\b(?:18|19|20)?[0-9]{{2}}{_DAY}[-+][0-9]{{4}}\b", _checked(lambda d: personnummer(d[-10:]))),
+    _called("se_personnummer", rf"\b(?:18|19|20)?[0-9]{{2}}{_DAY}[0-9]{{4}}\b", _PERSONNUMMER, lambda d: personnummer(d[-10:])),
+    _rule("br_cpf", r"\b[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}\b", _checked(cpf)),
+    _called("br_cpf", r"\b[0-9]{11}\b|\b[0-9]{3} [0-9]{3} [0-9]{3}[ -][0-9]{2}\b", _CPF, cpf),
+    _rule("br_cnpj", r"\b[0-9]{2}\.[0-9]{3}\.[0-9]{3}/[0-9]{4}-[0-9]{2}\b", _checked(cnpj)),
+    _called("br_cnpj", r"\b[0-9]{14}\b", _CNPJ, cnpj),
+    _called("in_aadhaar", r"\b[2-9][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}\b", _AADHAAR, verhoeff),
+    _called("in_pan", r"(?i)\b[A-Z]{3}[ABCFGHLJPT][A-Z][0-9]{4}[A-Z]\b", _PAN, anywhere=words(r"\bpan\b|permanent|income")),
+    _called("au_tfn", r"\b[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{2,3}\b", _TFN, tfn),
+    _called("national_id", r"(?i)\b(?:[A-Z]{2,3}-)?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,4}\b", _NAMED),
     Rule("national_id", "national_id", "[NATIONAL_ID]", r"\bNID-[0-9]{6,12}\b"),
 )  # fmt: skip

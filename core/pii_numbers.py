@@ -80,7 +80,7 @@ def _iban(data: bytes, start: int, end: int) -> int | None:
     return position if mod97(characters) else None
 
 
-_SSN_WORDS: Final = words(r"ssn|social[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
+_SSN_WORDS: Final = words(r"ssn|soc(?:ial|\.)?[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
 
 
 def _ssn(data: bytes, start: int, end: int) -> int | None:
@@ -98,9 +98,9 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
 _PHONE_WORDS: Final = words(
     r"(?:\b|_)(?:(?:tele)?(?:phone|fon)|tel|call|mobile|cell|fax|whatsapp|sms|text|contact|reach|dial|ring|handy|m\xc3\xb3vil|number is"
     r"|telefonu|telefono|tel\xc3\xa9fono|telefoon|telefone|t[e\xc3\xa9]+l[e\xc3\xa9]+phone|cellulare|celular|portable|mobil|rufnummer"
-    r"|appel\w{0,3}(?:[ -]moi)?(?: au)?|rappel\w{0,3}|llam\w{1,4}|ligu?[ae]r?|chiam\w{1,3}|anruf\w{0,2}|joindre|zadzwo\xc5\x84|bel me|num\xc3\xa9ro"
+    r"|appel\w{0,3}(?:[ -]moi)?(?: au)?|rappel\w{0,3}|ll(?:a|\xc3\xa1)m\w{1,4}|ligu?[ae]r?|chiam\w{1,3}|anruf\w{0,2}|joindre|zadzwo\xc5\x84|bel me|num\xc3\xa9ro"
     r"|\xd1\x82\xd0\xb5\xd0\xbb\xd0\xb5\xd1\x84\xd0\xbe\xd0\xbd|\xe9\x9b\xbb\xe8\xa9\xb1|\xe7\x94\xb5\xe8\xaf\x9d|\xe6\x89\x8b\xe6\x9c\xba)"
-    r"(?:_?(?:number|no|nr))?\b[^0-9\n]{0,24}$"
+    r"(?:_?(?:number|no|nr|nummer|nummern))?\b[^0-9\n]{0,24}$"
 )
 _PHONE_SIGNS: Final = words(
     r"(?:\xd1\x82\xd0\xb5\xd0\xbb|\xe9\x9b\xbb\xe8\xa9\xb1|\xe7\x94\xb5\xe8\xaf\x9d|\xe6\x89\x8b\xe6\x9c\xba|\xec\xa0\x84\xed\x99\x94)[^0-9\n]{0,24}$"
@@ -140,8 +140,10 @@ _NOBODYS: Final = frozenset((b"10.0.0.0", b"172.16.0.0", b"192.168.0.0", b"1.2.3
 
 
 def _ipv4(data: bytes, start: int, end: int) -> int | None:
-    """A dotted quad that is no version number, mask, loopback or unspecified address: private, spread like one, or called one."""
+    """A dotted quad, no longer row, that is no version number, mask, loopback or unspecified address: private, spread like one, or called one."""
     octets = [int(part) for part in data[start:end].split(b".")]
+    if len(octets) != 4:
+        return None
     if not alone(data, start, end, b".-") or octets[0] in (0, 127, 255) or data[start - 1 : start] in (b"v", b"V"):
         return None
     if data[start:end] in _NOBODYS or octets[:2] == [169, 254] or after(data, start, _VERSION_WORDS):
@@ -209,7 +211,7 @@ NUMBER_RULES: Final = (
          r"(?:\(?\+|\b00)[0-9]{1,3}\)?[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,4}(?:[ .-]?[0-9]{2,4}){1,4}\b"
          r"|(?:\b1[ .-]?)?\([0-9]{3}\) ?[0-9]{3}[ .-]?[0-9]{4}\b|\b(?:1[ .-])?[0-9]{3}[ .-][0-9]{3}[ .-][0-9]{4}\b"
          r"|\b0?[0-9]{2,5}(?:[ ./-]| [/-] )?[0-9]{3,8}(?:[ -]?[0-9]{2,4}){0,3}\b|\b0[0-9](?:[ .-][0-9]{2}){4}\b", _phone),
-    Rule("ip_address", "ip", "[IP]", rf"\b(?:{_OCTET}\.){{3}}{_OCTET}\b", _ipv4),
+    Rule("ip_address", "ip", "[IP]", rf"\b{_OCTET}(?:\.{_OCTET}){{3,}}\b", _ipv4),
     Rule("ip_address", "ip", "[IP]", r"\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){3,7}", _ipv6),
     Rule("mac_address", "mac", "[MAC]", rf"\b{_HEX2}(?:[:.-]{_HEX2}){{5}}\b|\b[0-9A-Fa-f]{{4}}\.[0-9A-Fa-f]{{4}}\.[0-9A-Fa-f]{{4}}\b", _mac),
     Rule("bitcoin", "crypto", "[CRYPTO]", r"\b[13][1-9A-HJ-NP-Za-km-z]{25,34}\b", _base58),

@@ -177,6 +177,8 @@ class Redactor:
         After a candidate that fails its check the search goes on behind its first word; behind all of it when it is long,
         so that the time stays linear.
         """
+        if rule.context is not None and rule.context.search(data) is None:
+            return
         position = 0
         while position < len(data):
             match = pattern.search(data, position)

@@ -31,6 +31,15 @@ def placeholders_in(text: str) -> set[str]:
     return found | {DROPPED} if DROPPED in text else found
 
 
+def check_redaction(rules: Sequence[RedactionRule]) -> None:
+    """Raises ValueError for a kind that does not exist, which would silently be masked, and for a hash that names no key."""
+    unknown = sorted({rule.kind for rule in rules if rule.kind is not None and rule.kind not in KINDS})
+    if unknown:
+        raise ValueError(f"redaction has no kind {', '.join(unknown)}; the kinds are {', '.join(KINDS)}")
+    if any(rule.action == "hash" and not rule.key for rule in rules):
+        raise ValueError("a redaction rule hashes without the id of a key")
+
+
 class Treatment:
     """The actions of one app: kind → key of its hash, or None for drop; a kind that is missing is masked."""
 

@@ -52,9 +52,11 @@ class Recomputed:
         return [step for shard in sorted(self.folded) for step in self.folded[shard].actions]
 
 
-def recompute(log: RecordedLog, embedding: EmbeddingTable, heads: HeadTable) -> Recomputed:
-    """Raw topics → blocks → summaries → folds with the recorded cuts."""
-    result = recompute_blocks(log, lambda config: Scoring(config, embedding, heads))
+def recompute(
+    log: RecordedLog, embedding: EmbeddingTable, heads: HeadTable, redaction_keys: Mapping[str, bytes] | None = None
+) -> Recomputed:
+    """Raw topics → blocks → summaries → folds with the recorded cuts; hashes in the texts need the processor's keys."""
+    result = recompute_blocks(log, lambda config: Scoring(config, embedding, heads, redaction_keys=redaction_keys))
     fold_again(log, result, embedding.cells)
     return result
 

@@ -11,6 +11,7 @@ import typer
 
 from adapters.embedding import load_embedding
 from adapters.heads import load_heads
+from adapters.keys import redaction_keys
 from adapters.recorded import record_log
 from adapters.settings import Settings
 from bellbuoy.cli.printing import as_json, fail, harmless, place, print_json, table, when
@@ -58,7 +59,7 @@ def command(
         return
     need_kafka(settings)
     recorded = record_log(settings)
-    recomputed = recompute(recorded, load_embedding(settings), load_heads())
+    recomputed = recompute(recorded, load_embedding(settings), load_heads(), redaction_keys(settings))
     differences = compare(recorded, recomputed)
     counted = {
         "records": sum(len(recorded.of(t, p)) for topic in RAW_TOPICS for t, p in recorded.places(topic)),

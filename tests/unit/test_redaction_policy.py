@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.pii_rules import KINDS
 from core.redaction import Redacted, Redactor
-from core.redaction_policy import DROPPED, placeholders_in
+from core.redaction_policy import DROPPED, check_redaction, placeholders_in
 from schemas.messages import RedactionRule
 
 KEYS = {"k1": b"first key of sixteen", "k2": b"second key of sixteen"}
@@ -110,3 +110,12 @@ def test_redacting_twice_changes_nothing(action: str, kind: str, before: str, be
     rule = RedactionRule(kind=kind, action=action, key="k1")  # type: ignore[arg-type]  # one of the three
     once = redact(text, rule).text
     assert redact(once, rule).text == once
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [(RedactionRule(kind="e-mail", action="drop"), "no kind e-mail"), (RedactionRule(action="hash"), "without the id of a key")],
+)
+def test_a_rule_that_would_not_do_what_it_says_is_refused(rule: RedactionRule, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_redaction([HASH, rule])
