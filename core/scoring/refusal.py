@@ -14,7 +14,6 @@ import re2
 
 from core.metrics import FIRES
 from core.scoring.batch import Batch, Scorer, Scores, unfired
-from core.scoring.languages import language
 from core.scoring.refusal_rules import COMPLIANCE, REFUSALS, WARNINGS
 from core.scoring.safety import PROMPT_VOTERS, covered, judged
 from schemas.messages import FIXED_ONE, Reason, Score
@@ -194,7 +193,7 @@ def score(batch: Batch) -> list[Scores]:
 
 def _over_refusal(batch: Batch, number: int, refused: Score) -> Score | None:
     """None where the safety heads do not know the prompt's language."""
-    if not covered(language(batch.prompts.evidence[number]), batch.heads):
+    if not covered(batch.prompt_languages[number], batch.heads):
         return None
     harm = int(judged(batch.prompt_logits[number : number + 1], batch.heads, PROMPT_VOTERS)[0, _UNSAFE_COLUMNS].max())
     both = refused.value * (FIXED_ONE - harm) // FIXED_ONE
