@@ -20,8 +20,9 @@ _NEAR: Final = frozenset(
     for pair in ("da no", "da sv", "no sv", "es pt", "es ca", "ca pt", "fr ca", "it ca", "cs pl", "hr sr", "ru uk", "ja zh", "ar fa", "ar ur", "fa ur", "nl de")
 )  # fmt: skip
 """Languages that short texts leave in doubt."""
-_LEAST_ANSWER: Final = 24
-"""Characters of an answer whose language is held against the question's."""
+_LEAST_ASKED: Final = 16
+_LEAST_ANSWER: Final = 60
+"""Characters of a question and of an answer whose languages are compared."""
 _FENCE: Final = "```"
 _ASKED_FOR: Final = re2.compile(
     r"(?i)translat|übersetz|tradu|vertaal|przet[łl]umacz|översätt|çevir|перев[еo]|переклад|翻译|翻譯|訳|번역|ترجم|अनुवाद"
@@ -51,7 +52,9 @@ def score(batch: Batch) -> list[Scores]:
             continue
         asked = batch.prompt_languages[number]
         scores = {"prompt.language": _score(asked)}
-        if reading.response is not None and asked not in _UNKNOWN and len(reading.response.text) >= _LEAST_ANSWER:
+        if reading.response is None or asked in _UNKNOWN:
+            pass
+        elif len(reading.prompt.text) >= _LEAST_ASKED and len(reading.response.text) >= _LEAST_ANSWER:
             answered = batch.response_languages[number]
             if answered == asked:
                 scores["response.language_differs"] = UNFIRED

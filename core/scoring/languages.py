@@ -101,13 +101,18 @@ def _affixes(word: str) -> Iterator[tuple[int, int]]:
                     yield column, 2 * _AFFIX if len(columns) == 1 else _AFFIX
 
 
+def _share(word: str, languages: int) -> int:
+    """Points of a listed word for each of its languages; a letter on its own says little."""
+    return _SHARES[languages] if languages < len(_SHARES) and len(word) > 1 else _AFFIX
+
+
 @cache
 def _listed(word: str) -> NDArray[np.int16]:
     """Evidence of a word that is in a list, and has ASCII letters only."""
     points = np.zeros(len(EVIDENCE), np.int16)
     spoken_in = _SPOKEN_IN[word]
     for language in spoken_in:
-        points[_COLUMN[language]] = _SHARES[len(spoken_in)] if len(spoken_in) < len(_SHARES) else _AFFIX
+        points[_COLUMN[language]] = _share(word, len(spoken_in))
     points[_COLUMN[LATIN]], points[_COLUMN[WORDS]] = len(word), 1
     return points
 
@@ -131,7 +136,7 @@ def evidence(word: str) -> NDArray[np.int16]:
         return points
     points = np.zeros(len(EVIDENCE), np.int16)
     for language in spoken_in:
-        points[_COLUMN[language]] = _SHARES[len(spoken_in)] if len(spoken_in) < len(_SHARES) else _AFFIX
+        points[_COLUMN[language]] = _share(word, len(spoken_in))
     if not spoken_in and len(word) > _LONGEST_AFFIX - 2:
         for column, share in _affixes(word):
             points[column] += share
