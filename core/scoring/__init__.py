@@ -74,7 +74,7 @@ class Scoring:
         self._act_scorers = [scorer for scorer in chosen if isinstance(scorer, ActScorer)]
         self._counts_errors = answer.SCORER in chosen
         self._redactor = Redactor(config.max_text_bytes)
-        self._words = WordSums(embedding)
+        self._words = WordSums(embedding, own=config.cells)
 
     def interactions(self, batch: Sequence[Interaction]) -> list[ScoredText]:
         """Redact and score; only interactions of kind `chat` get scores other than `scorer.error`."""

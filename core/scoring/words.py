@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from core.scoring.languages import EVIDENCE, evidence
+from core.scoring.nearest import Cells
 from schemas.embedding import EmbeddingTable
+from schemas.messages import OwnCells
 
 MAX_CHARACTERS: Final = 8_192
 """Topic and language are read from the beginning of a text, up to this many characters …"""
@@ -53,14 +55,26 @@ class TextSums:
     evidence: NDArray[np.int32]
 
 
-class WordSums:
-    """Sums over words of texts, for one embedding table; `centroids` is dimensions × cells."""
+@dataclass(frozen=True)
+class AppCells:
+    """An app's own cells, ready to score with."""
 
-    def __init__(self, table: EmbeddingTable, cache_rows: int = CACHE_ROWS) -> None:
-        """`cache_rows` bounds the words kept; the least is MAX_WORDS."""
+    cells: Cells
+    version: int
+
+
+class WordSums:
+    """Sums over words of texts, for one embedding table, and the topic cells that the sums are compared with: the table's
+    (`fixed`) and, by (app, environment), those that apps have of their own."""
+
+    def __init__(self, table: EmbeddingTable, cache_rows: int = CACHE_ROWS, own: Sequence[OwnCells] = ()) -> None:
+        """`cache_rows` bounds the words kept; the least is MAX_WORDS. Raises ValueError for cells of another table."""
         self.table = table
-        self.centroids = np.ascontiguousarray(table.centroids.T, dtype=np.float64)
-        self.centroid_lengths = np.sqrt((table.centroids.astype(np.int64) ** 2).sum(axis=1).astype(np.float64))
+        self.fixed = Cells(table.centroids, table.cells)
+        for one in own:
+            if one.embedding != table.digest:
+                raise ValueError(f"the cells of {one.app} ({one.environment}) belong to the embedding {one.embedding}")
+        self.own = {(one.app, one.environment): AppCells(Cells.of_app(one, table.dimensions), one.version) for one in own}
         self._weighted = table.vectors * table.weights.astype(np.int16)[:, None]
         self._limit = max(cache_rows, MAX_WORDS)
         self._row_of: dict[str, int] = {}
