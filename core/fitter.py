@@ -4,7 +4,7 @@ The first half of the prompts makes the cells and the edges of novelty; the seco
 with them and is what the app's reference begins with, so that nothing is unwatched for as long as it takes to count one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,14 +12,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.cells import EDGES
+from core.cells import EDGES, cells_of
 from core.clustering import Clusters, cluster
+from core.identity import OTHER
 from core.metrics import MAX_OWN_CELLS, NOVELTY_BINS
+from core.rules import app_policy
 from core.scoring.nearest import Cells
 from core.scoring.words import MAX_CHARACTERS, WordSums
 from core.terms import Document, cell_terms
-from schemas.messages import FIXED_ONE, OwnCells, ScoredInteraction
+from schemas.messages import FIXED_ONE, Config, Coordinates, FitRules, OwnCells, ScoredInteraction
 
+AppKey = tuple[str, str]
+OTHER_APP: Final[AppKey] = (OTHER, OTHER)
 LEAST_CELLS: Final = 16
 LEAST_DISTINCT: Final = 32
 """Distinct vectors below which an app has no topics to speak of."""
@@ -150,3 +154,49 @@ def _fallback(words: WordSums, centroids: NDArray[np.int8]) -> Callable[[int], s
 
 def _those(prompts: Sequence[Prompt], known: NDArray[np.bool_]) -> list[Prompt]:
     return [prompt for prompt, is_known in zip(prompts, known.tolist(), strict=True) if is_known]
+
+
+def fit_events(config: Config, app: str, environment: str) -> int:
+    """How many scored prompts the app's first fit takes; 0: there is to be none."""
+    return (app_policy(config.rules, app, environment).fit or FitRules()).events
+
+
+def due(scored: Mapping[AppKey, int], config: Config, again: Mapping[AppKey, int]) -> list[AppKey]:
+    """Apps (with environment) that have enough scored prompts for cells of their own and none yet; `again`: how many it takes
+    where a fit has failed."""
+    found = []
+    for key, count in sorted(scored.items()):
+        events = fit_events(config, *key)
+        if events and key != OTHER_APP and count >= max(events, again.get(key, 0)) and cells_of(config, *key) is None:
+            found.append(key)
+    return found
+
+
+def next_version(configs: Iterable[Config], app: str, environment: str) -> int:
+    """The version of the app's next fit: after all that any config ever had, so that none has two meanings."""
+    fits = (cells_of(config, app, environment) for config in configs)
+    return 1 + max((own.version for own in fits if own is not None), default=0)
+
+
+class Earliest:
+    """The `events` prompts that were appended first (or, with `newest`, last), in order, of records that come in any order
+    and more than once."""
+
+    def __init__(self, events: int, *, newest: bool = False) -> None:
+        self._events, self._newest = events, newest
+        self._kept: dict[tuple[int, str, int, int], Prompt] = {}
+
+    def add(self, append_time: int, at: Coordinates, prompt: Prompt) -> None:
+        self._kept[append_time, at.topic_id, at.partition, at.offset] = prompt
+        if len(self._kept) >= 2 * self._events:
+            self._cut()
+
+    def prompts(self) -> list[Prompt]:
+        """At most `events` of them."""
+        self._cut()
+        return list(self._kept.values())
+
+    def _cut(self) -> None:
+        places = sorted(self._kept)
+        chosen = places[-self._events :] if self._newest else places[: self._events]
+        self._kept = {place: self._kept[place] for place in chosen}
