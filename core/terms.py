@@ -16,7 +16,7 @@ from core.scoring.languages import SMALL_WORDS
 from core.scoring.words import words
 
 LEAST_SUPPORT: Final = 5
-"""Different people, and different texts, that a term must come from."""
+"""Different people in its cell, and different texts, that a term must come from."""
 MAX_TERMS: Final = 3
 _SHORTEST, _LONGEST = 3, 24
 _SMALL: Final = frozenset(word for line in SMALL_WORDS.values() for word in line.split())
@@ -37,9 +37,8 @@ class Document:
 
 @dataclass(slots=True)
 class _Support:
-    """Who said a word, and in how many texts, cell by cell."""
+    """In which texts a word is, and who said it, cell by cell."""
 
-    people: set[str] = field(default_factory=set)
     texts: set[int] = field(default_factory=set)
     by_cell: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
 
@@ -59,7 +58,7 @@ def cell_terms(
     everybody = sum(map(len, people.values()))
     ranked: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for word, support in supports.items():
-        if min(len(support.people), len(support.texts)) < LEAST_SUPPORT or not _is_term(word, tokenise):
+        if len(support.texts) < LEAST_SUPPORT or not _is_term(word, tokenise):
             continue
         said = sum(map(len, support.by_cell.values()))
         for cell, inside in support.by_cell.items():
@@ -103,7 +102,6 @@ def _supports(documents: Sequence[Document]) -> tuple[dict[str, _Support], dict[
         people[document.cell].add(document.who)
         for word in found:
             support = supports[word]
-            support.people.add(document.who)
             support.by_cell[document.cell].add(document.who)
             support.texts.add(number)
     return supports, people

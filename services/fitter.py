@@ -127,11 +127,12 @@ class Fitter:
         try:
             prompts = collect(self._settings, *key, events, newest=key in self._again)
             if len(prompts) < events:
-                raise CannotFit(f"{len(prompts)} of {events} prompts are still on {SCORED}")
+                missing = events - len(prompts)
+                raise CannotFit(f"{missing} of {events} prompts are not on {SCORED}: they are gone, or were counted twice")
             words = WordSums(load_embedding(self._settings))
             written = publish(self._settings, fit_cells(*key, 1, prompts, words), again=False)
-        except (CannotFit, ValueError) as error:
-            self._again[key] = self._scored[key] + events
+        except ValueError as error:
+            self._again[key] = self._scored[key] + events // 10
             self._fits.labels("impossible").inc()
             self._telemetry.event("an app cannot be fitted", app=key[0], environment=key[1], reason=str(error))
             return

@@ -15,7 +15,17 @@ from core.terms import Document, cell_terms
 from schemas.messages import FIXED_ONE, Coordinates, OwnCells, Score, ScoredInteraction
 from tests.unit.embedding_twin import DIMENSIONS, FILLER, TOPICS, planted_twin
 
-HOSTILE = "[EMAIL] [CARD] \u202e\u200b zzqxkwvjj 4111 \x00 ﷽ 𝐛𝐨𝐥𝐝"
+HOSTILE = {
+    "[COMPOST]": "compost",
+    "[COMPOST:1f3a]": "compost",
+    "zzqxkwvjj": "zzqxkwvjj",
+    "hunter2": "hunter2",
+    "4111": "4111",
+    "\ufdfb\ufdfb\ufdfb": "\ufdfb\ufdfb\ufdfb",
+    "\U0001d41b\U0001d428\U0001d425": "\U0001d41b\U0001d428\U0001d425",
+    "\u202etsopmoc\u200b": "tsopmoc",
+}
+"""What is said, and the word that must not be shown."""
 
 
 def prompts(n: int, *, topics: tuple[str, ...] = ("bread", "travel"), seed: int = 1, people: int = 60) -> list[Prompt]:
@@ -83,12 +93,16 @@ def test_what_one_unknown_sender_repeats_is_in_no_name() -> None:
     assert not any("compost" in name for name in own.names)
 
 
-def test_hostile_words_of_many_people_are_in_no_name() -> None:
-    asked = [Prompt(f"{p.text} {HOSTILE}", p.user, p.thread) for p in prompts(1_000)]
-    own = fit(asked)
-    said = {word for name in own.names for word in name.split("/")}
-    assert not said & {"email", "card", "zzqxkwvjj", "4111", "﷽", "𝐛𝐨𝐥𝐝"}
-    assert all(name.isprintable() and 0 < len(name) < 96 for name in own.names)
+@pytest.mark.parametrize(("said", "shown"), HOSTILE.items())
+def test_hostile_words_that_many_people_say_about_one_topic_are_in_no_name(said: str, shown: str) -> None:
+    """Said of bread only, so that nothing but what they look like keeps them out."""
+    asked = [
+        Prompt(f"{p.text} {said}" if set(p.text.split()) & set(TOPICS["bread"]) else p.text, p.user, p.thread)
+        for p in prompts(1_000)
+    ]
+    names = fit(asked).names
+    assert not {word for name in names for word in name.split("/")} & {shown}
+    assert all(name.isprintable() and 0 < len(name) <= 96 for name in names)
 
 
 def test_a_term_needs_five_people_and_five_texts() -> None:
