@@ -6,6 +6,7 @@ A text's vector is the sum of its words' vectors. The cache changes how fast a s
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,8 @@ MAX_WORD: Final = 32
 MAX_TOKENS: Final = 32
 """Tokens counted per word, so that 1,024 words × 32 tokens × 127 × weight 8 stays inside int32."""
 CACHE_ROWS: Final = 32_768
+_WHOLE: Final = 16
+"""Every so many times that the cache is full, all of it is forgotten, since what is frequent changes."""
 
 # Scripts written without spaces give one word per character, so that the cache knows their words too.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
@@ -78,6 +81,7 @@ class WordSums:
         self._weighted = table.vectors * table.weights.astype(np.int16)[:, None]
         self._limit = max(cache_rows, MAX_WORDS)
         self._row_of: dict[str, int] = {}
+        self._overflows = 0
         self._rows = np.zeros((self._limit, table.dimensions + len(EVIDENCE)), np.int32)
 
     def sums(self, texts: Sequence[str]) -> TextSums:
@@ -91,7 +95,7 @@ class WordSums:
             if None in known:
                 if len(self._row_of) + len(found) > self._limit:
                     self._add(total, number, rows, ends)
-                    self._row_of.clear()
+                    self._forget()
                     rows, ends = [], [0] * (number + 1)
                 known = [
                     self._row(word) if row is None else row for word, row in zip(found, map(self._row_of.get, found), strict=True)
@@ -101,6 +105,12 @@ class WordSums:
         self._add(total, len(texts), rows, ends)
         dimensions = self.table.dimensions
         return TextSums(total[:, :dimensions], total[:, dimensions:])
+
+    def _forget(self) -> None:
+        """Make room. The words that came first are the most frequent ones: half of the cache is theirs, but not for ever."""
+        self._overflows += 1
+        kept = self._limit // 2 if self._limit >= 2 * MAX_WORDS and self._overflows % _WHOLE else 0
+        self._row_of = dict(islice(self._row_of.items(), kept))
 
     def _add(self, total: NDArray[np.int32], texts: int, rows: list[int], ends: list[int]) -> None:
         """Add the rows of the first `texts` texts to their totals: a sparse 0/1 product in int32, hence exact."""
