@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.codec import InvalidMessage, Record, digest, read
+from schemas.codec import InvalidMessage, Record, digest, encode, read
 from schemas.messages import Activation, Config, Coordinates, Poison
 
 ACTIVATION_DELAY_MS: Final = 30_000
+MAX_CONFIG_BYTES: Final = 900_000
+"""So much of a config fits into one record."""
 
 
 class UnknownConfig(LookupError):
@@ -62,3 +64,13 @@ class ConfigLog:
             return self.configs[digest_]
         except KeyError:
             raise UnknownConfig(f"config {digest_} is not on llm.config") from None
+
+
+def check_size(config: Config) -> None:
+    """Raises ValueError for a config that does not fit into one record."""
+    size = len(encode(config))
+    if size > MAX_CONFIG_BYTES:
+        raise ValueError(
+            f"the config would have {size:,} bytes, {MAX_CONFIG_BYTES:,} is the most that a record holds: it has the own cells of "
+            f"{len(config.cells)} apps and {len(config.adapted)} corrections of scores"
+        )

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from core.alerting import Board, BoardState
+from core.cells import CellNames, names_by_app
 from core.detection import state as monitor_state
 from core.detection.application import SILENT_WINDOWS, Alarm, AppMonitor, Released
 from core.detection.explain import six_digits
@@ -97,7 +98,8 @@ class Fold:
         self.window: int | None = None
         """The last window folded."""
         self._configs = configs
-        self._cell_names = cell_names
+        self._cells = CellNames(cell_names)
+        self._own_cells: dict[AppKey, CellNames] = {}
         self._clock = 0
         self._apps: dict[AppKey, AppMonitor] = {}
         self._due: list[tuple[int, AppKey]] = []
@@ -162,6 +164,7 @@ class Fold:
         if self._moment is None or self._moment.config != digest:
             config = self._configs.config(digest)
             self._admitted = frozenset(config.admitted)
+            self._own_cells = names_by_app(config.cells, self._cells.fixed)
             self._moment = Moment(self.shard, window, digest, config.rules, codec.digest(config.rules), catching_up)
         last = self._moment
         self._moment = Moment(self.shard, window, digest, last.rules, last.rules_digest, catching_up)
@@ -223,7 +226,7 @@ class Fold:
         self._minute.add(bounded)
         for key, of_app_groups in touched:
             monitor = self._apps[key]
-            judged = monitor.observe(window, self._clock, of_app_groups, moment.rules, self._cell_names)
+            judged = monitor.observe(window, self._clock, of_app_groups, moment.rules, self._cells_of(key))
             self._take(key, judged.alarms, judged.released, moment, out)
 
     def _end_old_steps(self, window: int, moment: Moment, out: FoldOutput) -> None:
@@ -233,8 +236,11 @@ class Fold:
                 del self._scheduled[key]
             monitor = self._apps.get(key)
             if monitor is not None and monitor.due == due:
-                judged = monitor.close_steps(window, self._clock, moment.rules, self._cell_names)
+                judged = monitor.close_steps(window, self._clock, moment.rules, self._cells_of(key))
                 self._take(key, judged.alarms, judged.released, moment, out)
+
+    def _cells_of(self, key: AppKey) -> CellNames:
+        return self._own_cells.get(key, self._cells)
 
     def _take(self, key: AppKey, alarms: Sequence[Alarm], released: Sequence[Released], moment: Moment, out: FoldOutput) -> None:
         self._changed.add(key)

@@ -2,7 +2,7 @@
 
 A metric's identity in summaries is `name@version`, the version of the scorer that feeds it, so that a window never
 mixes two versions. Bins are fixed before there is a reference: 2 for a rate, 64 half-octaves for a number, 256 topic
-cells, 32 steps of distance.
+cells (64 for an app with its own), 32 steps of distance.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,10 @@ from schemas.messages import FIXED_ONE, Score
 
 LOG_BINS: Final = 64
 TOPIC_CELLS: Final = 256
+MAX_OWN_CELLS: Final = 64
+"""Topic cells of an app that has its own."""
+OWN: Final = 1_000
+"""A scorer's version above it is `base * OWN + fit`: by cells that were fitted to the app."""
 NOVELTY_BINS: Final = 32
 FIRES: Final = (FIXED_ONE + 1) // 2
 """A rate fires from one half on."""

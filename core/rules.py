@@ -5,19 +5,36 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.messages import WEIGHT_ONE, AppPolicy, CanaryRules, Config, DatasetRules, GateRules, Mode, PolicyRule, Rules
+from schemas.messages import (
+    WEIGHT_ONE,
+    AppPolicy,
+    CanaryRules,
+    Config,
+    DatasetRules,
+    FitRules,
+    GateRules,
+    Mode,
+    PolicyRule,
+    Rules,
+)
 
 EXPLAINED_AFTER_S: Final = 30
 """How long an alert without an action waits for the alert that explains it."""
 
+LEAST_FIT: Final = 400
+MOST_FIT: Final = 40_000
+"""Prompts that an app's own cells may be fitted to."""
+
 DEMO_ENVIRONMENT: Final = "demo"
-"""Apps of this environment are the demo's: actions run by themselves, and a canary lasts seconds."""
+"""Apps of this environment are the demo's: actions run by themselves, and a canary lasts seconds. Their topics keep the
+fixed cells: the story is too short for cells of its own."""
 DEMO_POLICY: Final = AppPolicy(
     environment=DEMO_ENVIRONMENT,
     mode="auto",
     canary=CanaryRules(weights=(1_000, 5_000), step_s=10, step_units=100, margin=3.0, tolerable=0.03, max_s=180),
     dataset=DatasetRules(min_rows=10, per_actor=5, per_cluster=10, held_out=0.3),
     gate=GateRules(min_questions=20),
+    fit=FitRules(events=0),
 )
 DEFAULT_RULES: Final = Rules(
     false_pages=1,
@@ -83,6 +100,7 @@ def app_policy(rules: Rules, app: str, environment: str) -> AppPolicy:
         canary=entry.canary or rules.canary,
         dataset=entry.dataset or rules.dataset,
         gate=entry.gate or rules.gate,
+        fit=entry.fit or rules.fit,
     )
 
 
@@ -132,6 +150,9 @@ def check_rules(rules: Rules) -> None:
     for gate in (rules.gate, *(a.gate for a in rules.apps if a.gate)):
         if gate.min_questions < 2 or not 0.5 < gate.confidence < 1.0 or not 0.0 < gate.correct <= 1.0:
             raise ValueError("rules.gate: min_questions must be 2 or more, confidence in (0.5, 1), correct in (0, 1]")
+    for fit in (rules.fit, *(a.fit for a in rules.apps if a.fit)):
+        if fit.events != 0 and not LEAST_FIT <= fit.events <= MOST_FIT:
+            raise ValueError(f"rules.fit.events must lie between {LEAST_FIT:,} and {MOST_FIT:,}, or be 0: never")
     for rule in rules.rules:
         if min(rule.cooldown_s, rule.pending_s, rule.ttl_s) < 0:
             raise ValueError(f"rules.rules: a time of {rule.id} is negative")

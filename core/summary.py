@@ -74,6 +74,8 @@ class Tallies:
         self._tallies: dict[Pair, _Tally] = {}
         self._cohorts: dict[Unit, _Tally] = {}
         self._memos: dict[str, _Memo] = {}
+        self._others: dict[tuple[str, str], _Memo] = {}
+        """By metric and scorer: apps with cells of their own have scorers of their own, and a block holds several apps."""
         self._codes: list[_Code] = []
         self._index: dict[_Code, int] = {}
 
@@ -123,7 +125,12 @@ class Tallies:
             tally.compact()
 
     def _memo(self, name: str, scorer: str) -> _Memo:
-        memo = self._memos[name] = _Memo(name, scorer)
+        memo = self._others.get((name, scorer))
+        if memo is None:
+            if len(self._others) >= _MEMO_LIMIT:
+                self._others.clear()
+            memo = self._others[name, scorer] = _Memo(name, scorer)
+        self._memos[name] = memo
         return memo
 
     def _code(self, memo: _Memo, score: Score) -> int:

@@ -416,6 +416,13 @@ class GateRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Token F1 with the reference answer from which an answer counts as correct."""
 
 
+class FitRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """When an app gets topic cells of its own, without being asked and only once."""
+
+    events: int = 10_000
+    """Scored prompts that it takes: the first half makes the cells, the second begins the reference. 0: never."""
+
+
 class AppPolicy(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What differs for some apps; None means any app or environment. The first that fits counts."""
 
@@ -426,6 +433,7 @@ class AppPolicy(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     canary: CanaryRules | None = None
     dataset: DatasetRules | None = None
     gate: GateRules | None = None
+    fit: FitRules | None = None
 
 
 class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -441,6 +449,7 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     canary: CanaryRules = CanaryRules()
     dataset: DatasetRules = DatasetRules()
     gate: GateRules = GateRules()
+    fit: FitRules = FitRules()
     apps: tuple[AppPolicy, ...] = ()
 
 
@@ -494,6 +503,30 @@ class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     date: str = ""
 
 
+class OwnCells(msgspec.Struct, kw_only=True, frozen=True):
+    """Topic cells of one app, fitted to its own prompts.
+
+    `topics` and `novelty` are counts by bin of prompts that the cells were not made from: the reference begins with them.
+    """
+
+    app: str
+    environment: str
+    version: int
+    """1 for the first fit, then rising; part of the identity of what is scored with these cells."""
+    embedding: str
+    """sha256 of the embedding table that the centroids are vectors of."""
+    centroids: bytes
+    """Cells × dimensions, int8, row by row."""
+    names: tuple[str, ...]
+    """By cell: words that tell it from the others."""
+    edges: tuple[int, ...]
+    """Distances to the nearest centroid (1 - cosine, fixed-point) between the bins of novelty, rising."""
+    events: int
+    """Prompts that it was fitted to, those of the reference included."""
+    topics: tuple[int, ...] = ()
+    novelty: tuple[int, ...] = ()
+
+
 class Config(Message):
     """Immutable by digest: what scoring and judging depend on."""
 
@@ -518,6 +551,8 @@ class Config(Message):
     """One entry per (app, environment, name)."""
     prices: tuple[Price, ...] = ()
     """They come before the built-in table of prices."""
+    cells: list[OwnCells] = []
+    """Topic cells of apps that have their own; the others are scored with the embedding's."""
 
 
 class Activation(Message):

@@ -5,20 +5,23 @@ also after 1,000 lines; where that happens the next window takes the next 5 s, s
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from core.blocks import ActiveConfig, Place, score_block
+from core.cells import cells_of, with_cells
 from core.configs import ConfigLog
 from core.event_time import time_ms
+from core.fitter import AppKey, CannotFit, Prompt, due, fit_cells, fit_events, prompt_of
 from core.fold import Fold
 from core.lines import interaction_from_line, read_line
 from core.rules import DEFAULT_RULES, default_config
 from core.scoring import SCORER_VERSIONS, EmbeddingTable, HeadTable, Scoring
+from core.scoring.words import WordSums
 from core.windows import ClosedWindow, WindowCloser
 from schemas import codec
-from schemas.codec import InvalidMessage, Record
+from schemas.codec import InvalidMessage, Outgoing, Record
 from schemas.messages import (
     WINDOW_MS,
     ActionStep,
@@ -31,6 +34,7 @@ from schemas.messages import (
     Detection,
     Message,
     Rules,
+    ScoredInteraction,
 )
 from schemas.topics import FEEDBACK, INTERACTIONS
 
@@ -40,6 +44,8 @@ LOOK_AHEAD: Final = 100
 _FOLD_EVERY: Final = 500
 _DEAD_KEPT: Final = 100
 _ID: Final = "file"
+_FIT_APPS: Final = 50
+"""Apps whose prompts are kept for a fit at the same time."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,16 @@ class DeadLine:
     code: str
     reason: str
     field: str | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An app's own cells (their names), and the start (ms) of the first window that was scored with them."""
+
+    app: str
+    environment: str
+    window: int
+    cells: tuple[str, ...]
 
 
 @dataclass
@@ -70,6 +86,8 @@ class BacktestReport:
     detections: list[Detection] = field(default_factory=list)
     alerts: list[AlertTransition] = field(default_factory=list)
     actions: list[ActionStep] = field(default_factory=list)
+    fitted: list[Fitted] = field(default_factory=list)
+    """Apps that got topic cells of their own on the way."""
 
     def reject(self, dead: DeadLine) -> None:
         self.dead += 1
@@ -109,7 +127,7 @@ def backtest_file(
         receipt_keys={},
         rules=rules,
     )
-    player = _Player(config, Scoring(config, embedding, heads), embedding.cells, report)
+    player = _Player(config, embedding, heads, report)
     for window in _windows(_judged(lines), report):
         player.play(window)
     player.finish()
@@ -187,15 +205,14 @@ def _record(offset: int, time: int, message: Message) -> Record:
 class _Player:
     """Scores window after window and folds what is closed, with a cut of its own for each batch."""
 
-    def __init__(self, config: Config, scoring: Scoring, cell_names: tuple[str, ...], report: BacktestReport) -> None:
-        digest = codec.digest(config)
-        configs = ConfigLog(
-            configs={digest: config},
-            activations=[(None, Activation(id=_ID, config=digest, actor="backtest", reason="the file's own config"))],
-        )
-        self._active = ActiveConfig(digest, config, scoring)
+    def __init__(self, config: Config, embedding: EmbeddingTable, heads: HeadTable, report: BacktestReport) -> None:
+        self._configs = ConfigLog()
+        self._embedding, self._heads = embedding, heads
+        self._active = self._activate(config, None, "the file's own config")
         self._closer = WindowCloser(0, config.partitions)
-        self._fold = Fold(0, configs, cell_names=cell_names)
+        self._fold = Fold(0, self._configs, cell_names=embedding.cells)
+        self._prompts: dict[AppKey, list[Prompt]] = {}
+        self._again: dict[AppKey, int] = {}
         self._report = report
         self._starts = {INTERACTIONS: 0, FEEDBACK: 0}
         self._waiting: list[ClosedWindow] = []
@@ -206,6 +223,8 @@ class _Player:
             block = score_block(Place(topic, _ID, 0), window.start, self._starts[topic], end, records, self._active)
             self._starts[topic] = end
             self._count(topic, len(block.scored))
+            if topic == INTERACTIONS:
+                self._collect(block.scored)
             for letter in block.dead_letters:
                 said = codec.decode(DeadLetter, letter.value)
                 self._report.reject(DeadLine(said.coordinates.offset, said.code, said.reason, said.field))
@@ -215,6 +234,7 @@ class _Player:
                 for group in summary.groups:
                     if group.n:
                         self._report.versions[group.app, group.environment, group.version] += group.n
+        self._fit(window.start + WINDOW_MS)
         self._report.windows += 1
         self._waiting += self._closer.closed()
         if len(self._waiting) >= _FOLD_EVERY:
@@ -239,6 +259,45 @@ class _Player:
         self._report.detections += output.detections
         self._report.alerts += output.alerts
         self._report.actions += output.actions
+
+    def _activate(self, config: Config, window: int | None, reason: str) -> ActiveConfig:
+        """What scores from the window that starts at `window` (ms) on; None: from the beginning."""
+        digest = codec.digest(config)
+        self._configs.configs[digest] = config
+        activation = Activation(id=f"{_ID}-{len(self._configs.activations)}", config=digest, actor="backtest", reason=reason)
+        self._configs.activations.append((window, activation))
+        return ActiveConfig(digest, config, Scoring(config, self._embedding, self._heads))
+
+    def _collect(self, scored: Sequence[Outgoing]) -> None:
+        """Keep the first prompts of the apps that have no cells of their own yet, as the fitter would."""
+        for out in scored:
+            record = codec.decode(ScoredInteraction, out.value)
+            key = (record.app, record.environment)
+            if key not in self._prompts and self._wants_cells(key):
+                self._prompts[key] = []
+            if key in self._prompts and (prompt := prompt_of(record)) is not None:
+                self._prompts[key].append(prompt)
+
+    def _wants_cells(self, key: AppKey) -> bool:
+        config = self._active.config
+        return len(self._prompts) < _FIT_APPS and fit_events(config, *key) > 0 and cells_of(config, *key) is None
+
+    def _fit(self, window: int) -> None:
+        """From `window` on, the apps that now have prompts enough are scored with cells of their own."""
+        counts = {key: len(prompts) for key, prompts in self._prompts.items()}
+        for key in due(counts, self._active.config, self._again):
+            events = fit_events(self._active.config, *key)
+            try:
+                prompts = self._prompts[key][-events:] if key in self._again else self._prompts[key][:events]
+                own = fit_cells(*key, 1, prompts, WordSums(self._embedding))
+                config = with_cells(self._active.config, own)
+            except (CannotFit, ValueError):
+                self._again[key] = 2 * events
+                self._prompts[key] = self._prompts[key][-events:]
+                continue
+            del self._prompts[key]
+            self._active = self._activate(config, window, f"own topic cells of {key[0]} ({key[1]})")
+            self._report.fitted.append(Fitted(*key, window, own.names))
 
     def _count(self, topic: str, scored: int) -> None:
         if topic == INTERACTIONS:

@@ -47,6 +47,7 @@ TOPOLOGY: Final = (
         (WINDOWS, ALERTS, ACTIONS, STATE),
     ),
     Node("sink", "services.sink", (SCORED, SUMMARIES, DEADLETTER, WINDOWS, ALERTS, ACTIONS), ()),
+    Node("fitter", "services.fitter", (SUMMARIES, SCORED, CONFIG), (CONFIG,)),
     Node("fine-tune worker", "services.finetune_worker", (ACTIONS, ROUTES, CONFIG), (ACTIONS,)),
     Node("deploy worker", "services.deploy_worker", (ACTIONS, ROUTES, GATEWAYS), (ACTIONS, ROUTES)),
     Node(

@@ -91,6 +91,7 @@ def report_json(report: BacktestReport) -> dict[str, Any]:
             {"app": app, "environment": environment, "version": version, "interactions": count}
             for (app, environment, version), count in sorted(report.versions.items())
         ],
+        "fitted": [{"app": f.app, "environment": f.environment, "from": f.window, "cells": f.cells} for f in report.fitted],
         "detections": [as_json(d) for d in report.detections],
         "alerts": [as_json(a) for a in report.alerts],
         "actions": [as_json(a) for a in report.actions],
@@ -134,6 +135,9 @@ def _print_report(report: BacktestReport) -> None:
         typer.echo(table(("APP", "VERSION", "INTERACTIONS"), rows, right=[2]))
     for app, count in _too_short(report).items():
         typer.echo(harmless(f"{app}: nothing was judged; {count:,} interactions are no more than the reference needs"))
+    for fitted in report.fitted:
+        app = place(fitted.app, fitted.environment)
+        typer.echo(harmless(f"{when(fitted.window)} {app}: {len(fitted.cells)} topic cells of its own from here on"))
     if not report.alerts:
         typer.echo("no alert")
     for alert in report.alerts:

@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "adapt": Entry("bellbuoy.cli.adapt", "command", "Correct an app's scores by its own labels.", SCORES),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
+    "fit": Entry("bellbuoy.cli.fit", "command", "Fit an app's topic cells to its newest prompts.", LOOK),
     "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),
     "migrate": Entry("bellbuoy.cli.migrate", "command", "Bring ClickHouse's tables up to date.", LOOK),
@@ -66,6 +67,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "finetune-worker": Entry(
         "bellbuoy.cli.process", "finetune_worker", "Dataset, fine-tune, gate: from a retrain to a candidate.", PROCESSES
     ),
+    "fitter": Entry("bellbuoy.cli.process", "fitter", "Gives each app topic cells of its own.", PROCESSES),
     "sandbox": Entry("bellbuoy.cli.process", "sandbox", "A stand-in for a model provider, for demo and tests.", PROCESSES),
     "gateway": Entry("bellbuoy.cli.process", "gateway", "The OpenAI API for applications, by the routes in force.", PROCESSES),
     "page": Entry("bellbuoy.cli.process", "page", "The status page.", PROCESSES),

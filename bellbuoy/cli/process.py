@@ -133,6 +133,13 @@ def finetune_worker(parent: Parent = None) -> None:
     raise typer.Exit(main(_begin("finetune-worker", parent)))
 
 
+def fitter(parent: Parent = None) -> None:
+    """Give apps with enough scored prompts topic cells of their own, once each. Several may run."""
+    from services.fitter import main
+
+    raise typer.Exit(main(_begin("fitter", parent)))
+
+
 def _begin(name: str, parent: int | None) -> Settings:
     if parent is not None:
         die_with(parent)

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
+from core.cells import CellNames
 from core.detection.budget import MAX_VERSIONS, STREAM_OF, STREAMS, budget_seconds, slice_weight
 from core.detection.explain import Explanation, explain
 from core.detection.history import History
@@ -22,7 +23,7 @@ from core.detection.reference import Floats, Reference, name_bin
 from core.detection.sr import Layout, SrState, build_layout, hold, step
 from core.groups import merge_groups
 from core.identity import OTHER
-from core.metrics import WHOLE_APP, split_metric_key
+from core.metrics import TOPIC_MIX, WHOLE_APP, split_metric_key
 from schemas.messages import WINDOW_MS, Group, Rules
 
 STEP_EVENTS: Final = 100
@@ -111,6 +112,8 @@ class AppMonitor:
         self.seen: dict[str, int] = {}
         """Version or metric key → clock of its last record."""
         self.last_seen = 0
+        self.begun: set[str] = set()
+        """Streams whose reference began with what the config counted; never twice, so that a re-baselined one begins empty."""
         self.history = History()
         self.slices: dict[tuple[str, Bank], Slice] = {}
         self.layouts: dict[Bank, Layout] = {}
@@ -141,7 +144,7 @@ class AppMonitor:
             out.append(group)
         return merge_groups(out) if renamed else groups
 
-    def observe(self, window: int, clock: int, groups: Sequence[Group], rules: Rules, cell_names: Sequence[str]) -> Judged:
+    def observe(self, window: int, clock: int, groups: Sequence[Group], rules: Rules, cells: CellNames) -> Judged:
         """Judge one window's groups, as admitted (all of this app, sorted by version)."""
         self.history.add(window, groups)
         for group in groups:
@@ -150,8 +153,8 @@ class AppMonitor:
                     self._count(slice_name(group.version), slice_weight(self.versions[group.version]), bank, group, window, clock)
                 else:
                     self._count(WHOLE_APP, 1.0, bank, group, window, clock)
-        completed = self._refer(clock, groups, rules)
-        judged = self.close_steps(window, clock, rules, cell_names, everything=bool(completed))
+        completed = self._refer(clock, groups, rules, cells)
+        judged = self.close_steps(window, clock, rules, cells, everything=bool(completed))
         judged.released += self._release_absent(window, clock, groups)
         if completed:
             replaced = [key for key in self.references if any(_supersedes(new, key) for new in completed)]
@@ -186,9 +189,7 @@ class AppMonitor:
                     column = at + name_bin(names, label)
                     pending[column] = pending.get(column, 0) + count
 
-    def close_steps(
-        self, window: int, clock: int, rules: Rules, cell_names: Sequence[str], *, everything: bool = False
-    ) -> Judged:
+    def close_steps(self, window: int, clock: int, rules: Rules, cells: CellNames, *, everything: bool = False) -> Judged:
         """End the open steps that are long or old enough (or everything, before streams join)."""
         judged = Judged()
         budget = budget_seconds(rules)
@@ -203,7 +204,7 @@ class AppMonitor:
             thresholds = budget / (self._weights[bank] * part.weight)
             result = step(layout, part.state, part.pending, seconds, window // WINDOW_MS + 1, thresholds)
             for position, statistic in result.alarms:
-                explanation = explain(layout, part.state, position, cell_names)
+                explanation = explain(layout, part.state, position, cells)
                 threshold = float(thresholds[position])
                 judged.alarms.append(Alarm(layout.keys[position], name, statistic, threshold, explanation))
                 hold(layout, part.state, position)
@@ -236,7 +237,7 @@ class AppMonitor:
             part.state.holds.clear()
         return released
 
-    def _refer(self, clock: int, groups: Sequence[Group], rules: Rules) -> list[str]:
+    def _refer(self, clock: int, groups: Sequence[Group], rules: Rules, cells: CellNames) -> list[str]:
         """Count the window into references that are not complete; keys of those that now are."""
         for group in groups:
             for key in (*group.bins, *group.names):
@@ -245,12 +246,21 @@ class AppMonitor:
                     continue
                 self.seen[stream] = clock
                 if stream not in self.references:
-                    self.references[stream] = Reference(stream)
+                    self.references[stream] = self._beginning(stream, cells)
         return [
             key
             for key, reference in self.references.items()
             if not reference.complete and reference.add(groups, rules.reference_events, rules.delta)
         ]
+
+    def _beginning(self, key: str, cells: CellNames) -> Reference:
+        """A new reference: empty, or with the prompts that the app's own cells were counted on when they were fitted."""
+        own = cells.by(split_metric_key(key)[1])
+        if own is None or key in self.begun or split_metric_key(key)[0] != TOPIC_MIX:
+            return Reference(key)
+        self.begun.add(key)
+        counts = {metric: _counted(bins) for metric, bins in (("topic", own.topics), ("novelty", own.novelty))}
+        return Reference(key, seen=sum(own.topics), counts=counts)
 
     def forget(self, keys: Iterable[str], window: int, reason: str) -> list[Released]:
         """Drop references and their detectors, and lay the rest out anew."""
@@ -318,6 +328,10 @@ def _stream_key(metric_key: str) -> str | None:
     """The stream that judges a metric's counts, of the same scorer version; None where none does."""
     metric, version = split_metric_key(metric_key)
     return f"{STREAM_OF[metric].name}@{version}" if metric in STREAM_OF else None
+
+
+def _counted(bins: Sequence[int]) -> dict[int, int]:
+    return {bin_: count for bin_, count in enumerate(bins) if count}
 
 
 def _moved(pending: Mapping[int, int], old: Mapping[str, int], new: Mapping[str, int]) -> Iterable[tuple[int, int]]:

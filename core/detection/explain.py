@@ -8,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from core.cells import CellNames
 from core.detection.reference import Arm, lower_bound, upper_bound
 from core.detection.sr import Layout, SrState
-from core.metrics import METRICS, NOVELTY_BINS, log_bin_floor, split_metric_key
+from core.metrics import METRICS, log_bin_floor, split_metric_key
 from schemas.messages import WINDOW_MS, Contribution, Effect
 
 MOST_CONTRIBUTIONS: Final = 8
@@ -39,8 +40,8 @@ def six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def arm_name(arm: Arm, names: Sequence[str], cell_names: Sequence[str]) -> str:
-    """A bin in words; `names` are the categories of its reference, `cell_names` those of the embedding's topic cells."""
+def arm_name(arm: Arm, names: Sequence[str], cells: CellNames, version: int) -> str:
+    """A bin in words; `names` are the categories of its reference, `cells` the app's topic cells, `version` the scorer's."""
     match METRICS[arm.metric].kind:
         case "rate":
             return arm.metric
@@ -49,14 +50,14 @@ def arm_name(arm: Arm, names: Sequence[str], cell_names: Sequence[str]) -> str:
         case "number":
             return f"{arm.metric} >= {log_bin_floor(arm.first)}"
         case "distance":
-            return f"distance to the nearest topic >= {arm.first / NOVELTY_BINS:.2f}"
+            return cells.novelty(arm.first, version)
         case "cells":
-            return cell_names[arm.first] if arm.first < len(cell_names) else f"topic {arm.first}"
+            return cells.topic(arm.first, version)
         case "category":
             return names[arm.first] if arm.first < len(names) else "other"
 
 
-def explain(layout: Layout, state: SrState, position: int, cell_names: Sequence[str]) -> Explanation:
+def explain(layout: Layout, state: SrState, position: int, cells: CellNames) -> Explanation:
     """Explain the alarm of one stream before it is held, by the bins with most evidence.
 
     Rates are exact counts since each bin's own onset; the effect's interval is the exact binomial one (95 %) given the
@@ -68,7 +69,8 @@ def explain(layout: Layout, state: SrState, position: int, cell_names: Sequence[
     tilts = share.argmax(axis=0)
     by_arm = share.sum(axis=0)
     at, x, n, rise = (array[:, segment] for array in (state.onset, state.x, state.n, state.rise))
-    names = layout.names.get(f"{layout.arms[segment.start].metric}@{split_metric_key(layout.keys[position])[1]}", ())
+    version = split_metric_key(layout.keys[position])[1]
+    names = layout.names.get(f"{layout.arms[segment.start].metric}@{version}", ())
     by_bin: dict[tuple[str, int], Contribution] = {}
     rungs: Counter[str] = Counter()
     for arm_at in np.argsort(-by_arm, kind="stable").tolist():
@@ -84,7 +86,7 @@ def explain(layout: Layout, state: SrState, position: int, cell_names: Sequence[
         rungs[arm.metric] += 1
         by_bin[arm.metric, arm.first] = Contribution(
             bin=f"{arm.metric}:{arm.first}",
-            name=arm_name(arm, names, cell_names),
+            name=arm_name(arm, names, cells, version),
             share=part,
             before=six_digits(arm.before),
             after=six_digits(int(x[tilt, arm_at]) / max(int(n[tilt, arm_at]), 1)),

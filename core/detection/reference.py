@@ -16,7 +16,7 @@ from scipy.special import betainccinv, betaincinv
 
 from core.detection.budget import STREAMS, Stream, directions
 from core.identity import OTHER
-from core.metrics import LOG_BINS, METRICS, NOVELTY_BINS, TOPIC_CELLS, MetricKind, split_metric_key
+from core.metrics import LOG_BINS, MAX_OWN_CELLS, METRICS, NOVELTY_BINS, OWN, TOPIC_CELLS, MetricKind, split_metric_key
 from schemas.messages import Group
 
 Floats = npt.NDArray[np.float64]
@@ -130,7 +130,11 @@ class Arm:
 def width(reference: Reference, metric: str) -> int:
     """Number of a metric's bins before any are summed."""
     kind = METRICS[metric].kind
-    return len(reference.names or ()) + 1 if kind == "category" else _WIDTHS[kind]
+    if kind == "category":
+        return len(reference.names or ()) + 1
+    if kind == "cells" and split_metric_key(reference.key)[1] > OWN:
+        return MAX_OWN_CELLS
+    return _WIDTHS[kind]
 
 
 def ladder_edges(counts: Ints) -> list[int]:

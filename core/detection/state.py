@@ -32,6 +32,7 @@ class _App(msgspec.Struct):
     last_seen: int
     history: list[tuple[int, list[tuple[str, int]]]]
     slices: list[_Slice]
+    begun: list[str] = []
 
 
 def dump(monitor: AppMonitor) -> msgspec.Raw:
@@ -44,6 +45,7 @@ def dump(monitor: AppMonitor) -> msgspec.Raw:
         next_k=monitor.next_k,
         seen=list(monitor.seen.items()),
         last_seen=monitor.last_seen,
+        begun=sorted(monitor.begun),
         history=[(window, list(records.items())) for window, records in monitor.history.windows],
         slices=[
             _Slice(
@@ -72,6 +74,7 @@ def load(data: msgspec.Raw) -> AppMonitor:
     monitor.next_k = state.next_k
     monitor.seen = dict(state.seen)
     monitor.last_seen = state.last_seen
+    monitor.begun = set(state.begun)
     monitor.history = History((window, dict(records)) for window, records in state.history)
     monitor.lay_out(0)
     for part in state.slices:

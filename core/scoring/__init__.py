@@ -94,7 +94,7 @@ class Scoring:
         self._act_scorers = [scorer for scorer in chosen if isinstance(scorer, ActScorer)]
         self._counts_errors = answer.SCORER in chosen
         self._redactor = Redactor(config.max_text_bytes, policy=config.redaction, keys=redaction_keys)
-        self._words = WordSums(embedding)
+        self._words = WordSums(embedding, own=config.cells)
         self._prices = config.prices
         self._heads = Heads(heads, embedding)
         self._corrections = Corrections(config.adapted, self._heads, embedding.dimensions)

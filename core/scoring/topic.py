@@ -1,55 +1,58 @@
-"""Topic and novelty of a prompt: the nearest of the fixed cells, and how far it is."""
+"""Topic and novelty of a prompt: the nearest of the app's own cells, else of the fixed ones, and how far it is."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from core.cells import scorer_version
+from core.metrics import metric_key
 from core.scoring.batch import Batch, Scorer, Scores
+from core.scoring.nearest import Cells
+from core.scoring.words import AppCells
 from schemas.embedding import EmbeddingTable
-from schemas.messages import FIXED_ONE, Score
+from schemas.messages import Score
 
 __all__ = ["SCORER", "EmbeddingTable"]
 
-_BY: Final = "topic@1"
-
-
-_ROWS: Final = 4
-"""Rows per product: so small a product OpenBLAS computes in the calling thread; helpers that spin cost 30 µs a text."""
+NAME: Final = "topic"
+VERSION: Final = 2
 
 
 def score(batch: Batch) -> list[Scores]:
-    """Cell (value its index, label its name; ties to the lowest) and distance 1 − cosine in fixed point.
+    """Cell (value its index, label its name; ties to the lowest) and novelty in fixed point (`Cells.novelty`)."""
+    own = batch.words.own
+    if not own:
+        return _scored(batch, range(len(batch.readings)), batch.words.fixed, VERSION)
+    results: list[Scores] = [{} for _ in batch.readings]
+    for cells, version, places in _by_cells(batch, own):
+        for place, scores in zip(places, _scored(batch, places, cells, version), strict=True):
+            results[place] = scores
+    return results
 
-    The products are of integers below 2**53 in float64 and therefore exact in any order of summation; squared lengths
-    are summed in int64; root, quotient and product are elementwise, rounded as IEEE 754 says. So neither the batch size
-    nor the BLAS can change a bit.
-    """
-    table = batch.words.table
-    vectors = batch.prompts.vectors
-    fit = _products(vectors.astype(np.float64), batch.words.centroids)
-    cell = fit.argmax(axis=1)
-    wide = vectors.astype(np.int64)
-    squared = (wide * wide).sum(axis=1)
-    length = np.sqrt(squared.astype(np.float64)) * batch.words.centroid_lengths[cell]
-    cosine = fit[np.arange(len(fit)), cell] / np.maximum(length, 1.0)
-    distance = np.floor(np.clip(1.0 - cosine, 0.0, 1.0) * FIXED_ONE).astype(np.int64)
+
+def _by_cells(batch: Batch, own: Mapping[tuple[str, str], AppCells]) -> list[tuple[Cells, int, list[int]]]:
+    """The places of the readings that are scored with the same cells."""
+    places: dict[tuple[str, str] | None, list[int]] = {}
+    for place, reading in enumerate(batch.readings):
+        app = (reading.interaction.app, reading.interaction.environment)
+        places.setdefault(app if app in own else None, []).append(place)
     return [
-        {
-            "topic": Score(scorer=_BY, value=nearest, label=table.cells[nearest]),
-            "novelty": Score(scorer=_BY, value=far),
-        }
-        if known
-        else {}
-        for nearest, far, known in zip(cell.tolist(), distance.tolist(), squared.tolist(), strict=True)
+        (batch.words.fixed, VERSION, chosen)
+        if app is None
+        else (own[app].cells, scorer_version(VERSION, own[app].version), chosen)
+        for app, chosen in places.items()
     ]
 
 
-def _products(vectors: NDArray[np.float64], centroids: NDArray[np.float64]) -> NDArray[np.float64]:
-    result = np.empty((len(vectors), centroids.shape[1]))
-    for at in range(0, len(vectors), _ROWS):
-        np.matmul(vectors[at : at + _ROWS], centroids, out=result[at : at + _ROWS])
-    return result
+def _scored(batch: Batch, places: Sequence[int], cells: Cells, version: int) -> list[Scores]:
+    vectors = batch.prompts.vectors
+    found = cells.nearest(vectors if len(places) == len(vectors) else vectors[list(places)])
+    by = metric_key(NAME, version)
+    topics = cells.labelled(by)
+    novelty = cells.novelty(found.distance)
+    return [
+        {"topic": topics[nearest], "novelty": Score(scorer=by, value=far)} if known else {}
+        for nearest, far, known in zip(found.cell.tolist(), novelty.tolist(), found.known.tolist(), strict=True)
+    ]
 
 
-SCORER: Final = Scorer("topic", 1, {"topic": "prompt", "novelty": "prompt"}, score)
+SCORER: Final = Scorer(NAME, VERSION, {"topic": "prompt", "novelty": "prompt"}, score)

@@ -5,6 +5,7 @@ A text's vector is the sum of its words' vectors. The cache changes how fast a s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -14,11 +15,15 @@ from scipy.sparse import csr_array
 from core.scoring.cut import MAX_WORDS, words
 from core.scoring.evidence import EvidenceSums
 from core.scoring.languages import EVIDENCE, evidence
+from core.scoring.nearest import Cells
 from schemas.embedding import EmbeddingTable
+from schemas.messages import OwnCells
 
 MAX_TOKENS: Final = 32
 """Tokens counted per word, so that 1,024 words × 32 tokens × 127 × weight 8 stays inside int32."""
 CACHE_ROWS: Final = 32_768
+_WHOLE: Final = 16
+"""Every so many times that the cache is full, all of it is forgotten, since what is frequent changes."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,31 @@ class TextSums:
     evidence: NDArray[np.int32]
 
 
-class WordSums:
-    """Sums over words of texts, for one embedding table; `centroids` is dimensions × cells."""
+@dataclass(frozen=True)
+class AppCells:
+    """An app's own cells, ready to score with."""
 
-    def __init__(self, table: EmbeddingTable, cache_rows: int = CACHE_ROWS) -> None:
-        """`cache_rows` bounds the words kept; the least is MAX_WORDS."""
+    cells: Cells
+    version: int
+
+
+class WordSums:
+    """Sums over words of texts, for one embedding table, and the topic cells that the sums are compared with: the table's
+    (`fixed`) and, by (app, environment), those that apps have of their own."""
+
+    def __init__(self, table: EmbeddingTable, cache_rows: int = CACHE_ROWS, own: Sequence[OwnCells] = ()) -> None:
+        """`cache_rows` bounds the words kept; the least is MAX_WORDS. Raises ValueError for cells of another table."""
         self.table = table
-        self.centroids = np.ascontiguousarray(table.centroids.T, dtype=np.float64)
-        self.centroid_lengths = np.sqrt((table.centroids.astype(np.int64) ** 2).sum(axis=1).astype(np.float64))
+        self.fixed = Cells(table.centroids, table.cells)
+        for one in own:
+            if one.embedding != table.digest:
+                raise ValueError(f"the cells of {one.app} ({one.environment}) belong to the embedding {one.embedding}")
+        self.own = {(one.app, one.environment): AppCells(Cells.of_app(one, table.dimensions), one.version) for one in own}
         self._weighted = table.vectors * table.weights.astype(np.int16)[:, None]
         self.languages = EvidenceSums(cache_rows)
         self._limit = max(cache_rows, MAX_WORDS)
         self._row_of: dict[str, int] = {}
+        self._overflows = 0
         self._rows = np.zeros((self._limit, table.dimensions + len(EVIDENCE)), np.int32)
 
     def sums(self, texts: Sequence[str]) -> TextSums:
@@ -54,7 +72,7 @@ class WordSums:
             if None in known:
                 if len(self._row_of) + len(found) > self._limit:
                     self._add(total, number, rows, ends)
-                    self._row_of.clear()
+                    self._forget()
                     rows, ends = [], [0] * (number + 1)
                 known = [
                     self._row(word) if row is None else row for word, row in zip(found, map(self._row_of.get, found), strict=True)
@@ -64,6 +82,12 @@ class WordSums:
         self._add(total, len(texts), rows, ends)
         dimensions = self.table.dimensions
         return TextSums(total[:, :dimensions], total[:, dimensions:])
+
+    def _forget(self) -> None:
+        """Make room. The words that came first are the most frequent ones: half of the cache is theirs, but not for ever."""
+        self._overflows += 1
+        kept = self._limit // 2 if self._limit >= 2 * MAX_WORDS and self._overflows % _WHOLE else 0
+        self._row_of = dict(islice(self._row_of.items(), kept))
 
     def _add(self, total: NDArray[np.int32], texts: int, rows: list[int], ends: list[int]) -> None:
         """Add the rows of the first `texts` texts to their totals: a sparse 0/1 product in int32, hence exact."""

@@ -22,3 +22,36 @@ def embedding_twin() -> EmbeddingTable:
         return [crc32(word[i : i + 4].encode()) % TOKENS for i in range(0, len(word), 4)]
 
     return EmbeddingTable(vectors, weights, centroids, cells, tokenise, table_digest(vectors, weights, centroids, cells, "twin"))
+
+
+TOPICS = {
+    "bread": ["bread", "oven", "flour", "yeast", "dough", "bake", "knead", "crust"],
+    "travel": ["train", "ticket", "station", "platform", "luggage", "journey", "border", "visa"],
+    "garden": ["garden", "tomato", "compost", "seed", "watering", "spade", "prune", "lawn"],
+}
+FILLER = ["tell", "about", "need", "help", "today", "thanks", "quick", "question", "maybe"]
+_UNKNOWN = 200
+
+
+@cache
+def planted_twin() -> EmbeddingTable:
+    """A table in which the words of a topic lie close together. Other words are tokens by a checksum, one for two letters."""
+    draw = np.random.default_rng(5)
+    words = [word for topic in TOPICS.values() for word in topic] + FILLER
+    vectors = draw.integers(-20, 21, (len(words) + _UNKNOWN, DIMENSIONS)).astype(np.int8)
+    for topic in TOPICS.values():
+        centre = draw.integers(-70, 71, DIMENSIONS)
+        for word in topic:
+            vectors[words.index(word)] += centre.astype(np.int8)
+    weights = np.array([4] * (len(words) - len(FILLER)) + [1] * (len(FILLER) + _UNKNOWN), np.int8)
+    centroids = draw.integers(-90, 91, (CELLS, DIMENSIONS)).astype(np.int8)
+    cells = tuple(f"cell-{number}" for number in range(CELLS))
+
+    def tokenise(word: str) -> list[int]:
+        if word in words:
+            return [words.index(word)]
+        return [len(words) + crc32(word[i : i + 2].encode()) % _UNKNOWN for i in range(0, len(word), 2)]
+
+    return EmbeddingTable(
+        vectors, weights, centroids, cells, tokenise, table_digest(vectors, weights, centroids, cells, "planted")
+    )

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from core.scoring import EmbeddingTable
-from schemas.messages import Rules
-from streams.backtest_file import backtest_file
+from schemas.messages import FitRules, Rules
+from streams.backtest_file import BacktestReport, backtest_file
+from tests.unit.embedding_twin import FILLER, TOPICS, planted_twin
 from tests.unit.heads_twin import heads_twin
 
 WORDS = ["how", "do", "i", "sort", "a", "list", "please", "bake", "bread", "oven", "flour", "yeast"]
@@ -96,3 +99,40 @@ def _rules() -> Rules:
     from core.rules import DEFAULT_RULES
 
     return Rules(reference_events=1_000, rules=DEFAULT_RULES.rules)
+
+
+def _topics(fit: int, changed_from: int = 1_000_000) -> BacktestReport:
+    """An app whose prompts get a topic more, after `fit` prompts have given it cells of its own (0: never)."""
+    draw = Random(4)
+    lines = []
+    for n in range(3_000):
+        known = ("bread", "travel") if n < changed_from else ("bread", "garden")
+        said = draw.choices(TOPICS[draw.choice(known)], k=4) + draw.choices(FILLER, k=2)
+        lines.append(line(id=str(n), time=1_700_000_000 + n, prompt=" ".join(said), user=f"u{n % 40}"))
+    rules = msgspec.structs.replace(_rules(), reference_events=500, fit=FitRules(events=fit))
+    return backtest_file(lines, planted_twin(), heads_twin(8, bias=-1_000), rules=rules)
+
+
+def test_an_app_gets_cells_of_its_own_after_the_lines_that_the_rules_say() -> None:
+    report = _topics(1_000)
+    (fitted,) = report.fitted
+    assert (fitted.app, fitted.environment, fitted.window) == ("desk", "production", 1_700_001_000_000)
+    assert {word for name in fitted.cells for word in name.split("/")} & set(TOPICS["bread"])
+    assert (report.detections, report.alerts) == ([], [])
+
+
+def test_a_topic_that_is_new_to_the_apps_own_cells_is_found() -> None:
+    report = _topics(1_000, changed_from=2_000)
+    (cells,) = [fitted.cells for fitted in report.fitted]
+    (found,) = [d for d in report.detections if d.metric == "topic.mix"]
+    assert found.onset >= 1_700_001_950_000
+    assert all(c.name in cells for c in found.contributions if c.bin.startswith("topic:"))
+
+
+def test_no_app_gets_cells_where_the_rules_say_never() -> None:
+    assert _topics(0).fitted == []
+
+
+def test_an_app_that_always_says_the_same_gets_none(table: EmbeddingTable) -> None:
+    rules = msgspec.structs.replace(_rules(), fit=FitRules(events=400))
+    assert backtest_file([line(id=str(n)) for n in range(1_500)], table, heads_twin(8, bias=-1_000), rules=rules).fitted == []

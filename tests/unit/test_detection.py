@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from core.cells import CellNames
 from core.detection.application import AppMonitor, Judged
 from core.detection.budget import STREAM_OF, STREAMS, slice_weight
 from core.detection.explain import explain
@@ -113,7 +114,7 @@ def changed(layout: Layout, hits: int, steps: int, threshold: float = 1e6) -> tu
 def test_an_alarm_tells_its_onset_and_effect() -> None:
     layout = error_layout()
     state, at = changed(layout, 20, 30)
-    told = explain(layout, state, 0, ())
+    told = explain(layout, state, 0, CellNames())
     assert told.onset == 10 * WINDOW_MS
     assert (told.effect.before, told.effect.after, told.effect.events) == (0.05, 0.2, (at - 9) * 100)
     assert told.effect.low < 0.2 < told.effect.high
@@ -136,7 +137,7 @@ def test_a_shifted_topic_is_named_beside_the_distance_that_carries_it() -> None:
     counts = dict.fromkeys(range(40), 2) | {200: 20} | {256 + 4: 80, 256 + 20: 20}
     for number in range(3):
         step(layout, state, counts, 5.0, number + 1, np.array([1e300]))
-    told = explain(layout, state, 0, [f"cell-{n}" for n in range(256)])
+    told = explain(layout, state, 0, CellNames([f"cell-{n}" for n in range(256)]))
     assert "cell-200" in [c.name for c in told.contributions]
     assert told.contributions[0].name.startswith("distance to the nearest topic")
 
@@ -156,7 +157,7 @@ def ready() -> AppMonitor:
 
 
 def tell(monitor: AppMonitor, window: int, clock: int, group: Group) -> Judged:
-    return monitor.observe(window * WINDOW_MS, clock, monitor.admit([group], clock), RULES, ())
+    return monitor.observe(window * WINDOW_MS, clock, monitor.admit([group], clock), RULES, CellNames())
 
 
 def m_of(monitor: AppMonitor) -> list[float]:
@@ -176,7 +177,7 @@ def test_a_step_ends_after_five_minutes() -> None:
     monitor = ready()
     tell(monitor, 1, 2, errors(60, 3))
     assert monitor.due == 61
-    monitor.close_steps(60 * WINDOW_MS, 61, RULES, ())
+    monitor.close_steps(60 * WINDOW_MS, 61, RULES, CellNames())
     assert min(m_of(monitor)) > 0.0
     assert monitor.due is None
 
@@ -213,7 +214,7 @@ def test_the_busiest_version_is_looked_for_in_the_ten_minutes_before_the_onset()
     for clock in range(1, 241):
         version, n = ("old", 50) if clock <= 100 else ("new", 20)
         group = Group(app="a", environment="e", version=version, n=n, bins={"error@1": [(0, n)]})
-        monitor.observe(clock * WINDOW_MS, clock, monitor.admit([group], clock), RULES, ())
+        monitor.observe(clock * WINDOW_MS, clock, monitor.admit([group], clock), RULES, CellNames())
     onset = 230 * WINDOW_MS
     assert monitor.history.busiest_before(onset, ()) == Busiest("new", onset - BEFORE_MS, onset)
     assert monitor.history.busiest_before(onset, ["new"]).version is None

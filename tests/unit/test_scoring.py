@@ -109,10 +109,11 @@ def test_chunks_of_1_7_137_and_1024_give_equal_bytes() -> None:
     assert all(encoded(size) == first for size in (7, 137, 1_024))
 
 
-def test_a_small_word_cache_gives_the_same_sums() -> None:
+@pytest.mark.parametrize("rows", [1_024, 2_048, 4_096])
+def test_a_small_word_cache_gives_the_same_sums(rows: int) -> None:
     draw = Random(3)
-    texts = [" ".join(str(draw.randrange(4_000)) for _ in range(draw.randrange(0, 1_500))) for _ in range(30)]
-    large, small = WordSums(embedding_twin(), 32_768).sums(texts), WordSums(embedding_twin(), 1_024).sums(texts)
+    texts = [" ".join(str(draw.randrange(9_000)) for _ in range(draw.randrange(0, 1_500))) for _ in range(60)]
+    large, small = WordSums(embedding_twin(), 32_768).sums(texts), WordSums(embedding_twin(), rows).sums(texts)
     assert (large.vectors == small.vectors).all()
     assert (large.evidence == small.evidence).all()
 
