@@ -1,5 +1,6 @@
 """What a rule of redaction is, and how its checks look at the neighbourhood of a candidate, in bytes of UTF-8."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,7 @@ Check = Callable[[bytes, int, int], int | None]
 """(text, start, end of the candidate) → end of what is to be replaced, or None."""
 
 _CONTEXT: Final = 40
+_PLACEHOLDER: Final = re.compile(rb"(?:\[|^)[A-Z_]+(?::[a-p]{16})?\]")
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ def words(pattern: str) -> re2._Regexp:
 
 
 def after(data: bytes, start: int, context: re2._Regexp) -> bool:
-    """Whether the context is found shortly before `start`."""
-    return context.search(data[max(0, start - _CONTEXT) : start]) is not None
+    """Whether the context is found shortly before `start`; what redaction put there says nothing about what follows."""
+    near = data[max(0, start - _CONTEXT) : start]
+    if b"]" in near:
+        near = _PLACEHOLDER.sub(b"  ", near)
+    return context.search(near) is not None
 
 
 def alone(data: bytes, start: int, end: int, joins: bytes = b"") -> bool:

@@ -90,6 +90,10 @@ def test_the_first_rule_that_fits_counts() -> None:
     assert redact("a@b.example", *rules, app="shop").text.startswith("[EMAIL:")
 
 
+def test_a_placeholder_is_no_context_for_what_follows() -> None:
+    assert redact("[SSN] 000000001, [PHONE] 5550123456 and [SSN:aaaabbbbccccdddd] 000000001").spans == ()
+
+
 def test_an_app_that_is_not_known_gets_no_hash_and_what_any_app_drops_is_dropped() -> None:
     redactor = Redactor(32_768, policy=[RedactionRule(app="desk", kind="ssn", action="drop"), HASH], keys=KEYS).of(
         None, "production"
