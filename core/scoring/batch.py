@@ -63,10 +63,14 @@ class Batch:
         return languages(self.prompts.evidence)
 
     @cached_property
+    def response_evidence(self) -> NDArray[np.int32]:
+        """Evidence for the language of each reading's response (readings × EVIDENCE, zero where there is none)."""
+        return self.words.languages.sums([reading.response.text if reading.response else "" for reading in self.readings])
+
+    @cached_property
     def response_languages(self) -> list[str]:
         """The language of each reading's response, `und` where there is none."""
-        texts = [reading.response.text if reading.response else "" for reading in self.readings]
-        return languages(self.words.languages.sums(texts))
+        return languages(self.response_evidence)
 
     @cached_property
     def prompt_logits(self) -> NDArray[np.int64]:

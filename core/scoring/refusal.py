@@ -15,7 +15,7 @@ import re2
 from core.metrics import FIRES
 from core.scoring.batch import Batch, Scorer, Scores, unfired
 from core.scoring.refusal_rules import COMPLIANCE, REFUSALS, WARNINGS
-from core.scoring.safety import PROMPT_VOTERS, covered, judged
+from core.scoring.safety import covered, judged
 from schemas.messages import FIXED_ONE, Reason, Score
 
 VERSION: Final = 2
@@ -195,7 +195,7 @@ def _over_refusal(batch: Batch, number: int, refused: Score) -> Score | None:
     """None where the safety heads do not know the prompt's language."""
     if not covered(batch.prompt_languages[number], batch.heads):
         return None
-    unsafe, attack = judged(batch.prompt_logits[number : number + 1], batch.heads, PROMPT_VOTERS)[0, _UNSAFE_COLUMNS].tolist()
+    unsafe, attack = judged(batch.prompt_logits[number : number + 1], batch.heads, "prompt")[0, _UNSAFE_COLUMNS].tolist()
     both = refused.value * (FIXED_ONE - unsafe) // FIXED_ONE
     if unsafe >= _HARMLESS or attack >= FIRES or both < FIRES:
         return Score(scorer=BY, value=min(both, FIRES - 1))

@@ -178,6 +178,8 @@ DOUBLING = {
         {"$ref": "#/$defs/none"},
         {"type": "strange"},
         {"enum": 3},
+        {"enum": list(range(20_000))},
+        {"required": [str(n) for n in range(20_000)]},
         None,
         DOUBLING,
     ],
