@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from core.cells import MAX_CONFIG_BYTES, CellNames, cells_of, check_cells, scorer_version, with_cells
+from core.cells import CellNames, cells_of, check_cells, scorer_version, with_cells
+from core.configs import MAX_CONFIG_BYTES
 from core.detection.reference import Reference, width
 from core.fitter import fit_cells
 from core.metrics import METRICS, NOVELTY_BINS, bin_of
