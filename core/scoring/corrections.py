@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from core.metrics import FIRES, METRICS
-from core.scoring.adapted import MAX_VERSION, Correction, unpack, versioned
+from core.scoring.adapted import MAX_VERSION, Correction, unpack, versioned, with_frozen
 from core.scoring.batch import Batch, Scores
 from core.scoring.heads import Heads
 from core.scoring.languages import language
@@ -111,14 +111,15 @@ class Corrections:
                 for name, score in zip(by, frozen, strict=True)
             ]
         prompt = entry.part == "prompt"
-        sums = batch.prompts if prompt else batch.responses
-        logits = batch.prompt_logits if prompt else batch.response_logits
         texts = [reading.text for reading in (getattr(batch.readings[number], entry.part) for number in numbers)]
         chosen = np.array(numbers)
-        margins = entry.correction.margins(texts, logits[chosen], sums.vectors[chosen])
+        logits = (batch.prompt_logits if prompt else batch.response_logits)[chosen]
+        vectors = batch.prompts.vectors[chosen] if prompt else batch.words.sums(texts).vectors
+        evidences = (batch.prompts.evidence if prompt else batch.response_evidence)[chosen]
+        margins = entry.correction.margins(texts, with_frozen(logits, [score.value for score in frozen]), vectors)
         values = entry.correction.values(margins).tolist()
         results = []
-        for name, score, text, value, evidence in zip(by, frozen, texts, values, sums.evidence[chosen], strict=True):
+        for name, score, text, value, evidence in zip(by, frozen, texts, values, evidences, strict=True):
             if any(reason.rule == NOT_COVERED for reason in score.reasons) and language(evidence) not in head.languages:
                 results.append(Score(scorer=name, value=min(value, FIRES - 1), reasons=score.reasons))
             elif value < FIRES:
