@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 class HeadTable:
     """Integer weights of linear heads over hashed features and the static embedding, and their calibration.
 
-    `weights` is buckets × heads, `embedding` dimensions × heads, `bias` and `embedding_shift` one per head (a word's
-    embedding share is shifted right by that many bits). A logit counts as level `(logit - low) // step`, within 0 and
-    levels - 1, and `values` (heads × levels, non-decreasing along levels) is that level's probability in fixed point.
+    `names` are first the linear heads, then the `combined` ones, whose logit is made of the levels of linear heads.
+    `weights` is buckets × linear heads, `embedding` dimensions × linear heads, `bias` and `embedding_shift` one per linear
+    head (a word's embedding share is shifted right by that many bits). A logit counts as level `(logit - low) * rate >> 16`,
+    within 0 and levels - 1: one scale for all heads. `values` (levels, non-decreasing) is a level's probability in fixed point.
     `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
     `digest` (sha256) names all of it in a config.
     """
@@ -25,13 +26,18 @@ class HeadTable:
     bias: NDArray[np.int64]
     first_window: NDArray[np.bool_]
     low: NDArray[np.int64]
-    step: NDArray[np.int64]
+    rate: NDArray[np.int64]
     values: NDArray[np.uint16]
     languages: tuple[str, ...]
     digest: str
 
+    @property
+    def linear(self) -> tuple[str, ...]:
+        """The names of the linear heads, in the order of the columns of `weights`."""
+        return self.names[: self.weights.shape[1]]
 
-ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "low", "step", "values")
+
+ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "low", "rate", "values")
 
 
 def heads_digest(names: tuple[str, ...], languages: tuple[str, ...], arrays: dict[str, NDArray[np.generic]]) -> str:

@@ -14,7 +14,7 @@ from core.scoring.batch import Batch, Scores
 from core.scoring.heads import Heads
 from core.scoring.languages import language
 from core.scoring.normalise import normalise
-from core.scoring.safety import JAILBREAK, NOT_COVERED, PROMPT_VOTERS, RESPONSE_VOTERS, UNSAFE
+from core.scoring.safety import JAILBREAK, NOT_COVERED, UNSAFE
 from schemas.messages import AdaptedHead, Reason, Score
 
 Part = Literal["prompt", "response"]
@@ -33,13 +33,13 @@ def own_heads(metric: str) -> tuple[str, ...]:
     """The frozen heads that a metric is made of. Raises ValueError for one that cannot be corrected.
 
     >>> own_heads("response.safety.unsafe"), own_heads("prompt.safety.hate")
-    (('toxic', 'reply'), ('hate',))
+    (('response_unsafe',), ('hate',))
     """
     if metric not in METRICS or METRICS[metric].scorer not in _SCORERS or METRICS[metric].kind != "rate":
         raise ValueError(f"{metric} is no score that labels can correct")
     last = metric.rpartition(".")[2]
     if last == UNSAFE:
-        return PROMPT_VOTERS if part_of(metric) == "prompt" else RESPONSE_VOTERS
+        return (f"{part_of(metric)}_{UNSAFE}",)
     if last == JAILBREAK or METRICS[metric].scorer == "safety" or last == "refusal":
         return (last,)
     raise ValueError(f"{metric} is no score that labels can correct")

@@ -25,6 +25,9 @@ WINDOW: Final = 96
 HOP: Final = 64
 """Words per window, and from one window's start to the next's: padding around an attack cannot dilute it."""
 
+APART: Final = (1, 2)
+"""How far the words of a pair stand from each other."""
+
 _UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]{{1,{MAX_WORD}}}")
 _BREAKS: Final = {c: " " for c in range(128) if not chr(c).isalnum()}
@@ -126,15 +129,16 @@ def pair_ids(first: NDArray[np.uint64], second: NDArray[np.uint64], apart: int) 
     return (mixed(first * _ODD_3 + second + np.uint64(apart)) >> _SHIFT).astype(np.int64)
 
 
-def pairs(hashes: NDArray[np.uint64], ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids of the pairs in each run of words (`ends` has runs + 1 entries) and the run that each is in."""
-    run = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-    ids, runs = [], []
-    for apart in (1, 2):
-        same = np.flatnonzero(run[apart:] == run[:-apart])
-        ids.append(pair_ids(hashes[same], hashes[same + apart], apart))
-        runs.append(run[same])
-    return np.concatenate(ids), np.concatenate(runs)
+def pairs(hashes: NDArray[np.uint64], ends: NDArray[np.int64]) -> list[Features]:
+    """Ids of the pairs in each run of words (`ends` has runs + 1 entries): adjacent ones, and those one apart."""
+    lengths = np.diff(ends)
+    result = []
+    for apart in APART:
+        inside = np.maximum(lengths - apart, 0)
+        own_ends = np.concatenate(([0], np.cumsum(inside)))
+        first = np.arange(own_ends[-1]) + np.repeat(ends[:-1] - own_ends[:-1], inside)
+        result.append(Features(pair_ids(hashes[first], hashes[first + apart], apart), own_ends))
+    return result
 
 
 def extract(texts: Sequence[str]) -> Features:
@@ -148,8 +152,15 @@ def extract(texts: Sequence[str]) -> Features:
     text = np.repeat(np.arange(len(texts)), np.diff(ends))
     sizes = np.diff(of_word.ends)[rows]
     at = np.repeat(of_word.ends[rows] - np.concatenate(([0], np.cumsum(sizes)))[:-1], sizes) + np.arange(sizes.sum())
-    pair, pair_text = pairs(word_hashes(known)[rows], ends)
-    keys = np.unique(np.concatenate((np.repeat(text, sizes) << BUCKET_BITS | of_word.ids[at], pair_text << BUCKET_BITS | pair)))
+    of_pair = pairs(word_hashes(known)[rows], ends)
+    keys = np.unique(
+        np.concatenate(
+            (
+                np.repeat(text, sizes) << BUCKET_BITS | of_word.ids[at],
+                *(np.repeat(np.arange(len(texts)), np.diff(one.ends)) << BUCKET_BITS | one.ids for one in of_pair),
+            )
+        )
+    )
     counts = np.bincount(keys >> BUCKET_BITS, minlength=len(texts))
     return Features(keys & (BUCKETS - 1), np.concatenate(([0], np.cumsum(counts))))
 

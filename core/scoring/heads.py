@@ -1,7 +1,8 @@
 """Learned heads: integer weights over hashed features and the static embedding, summed per word and kept per word.
 
 A head's logit for a window is (sum over distinct words + sum over pairs of words) scaled by the number of distinct
-words, plus a bias; for a text it is the largest of its windows. All in int64.
+words, plus a bias; for a text it is the largest of its windows. A combined head adds the level of one linear head and the
+highest level of some others: levels of all heads are on one scale, log-odds from where a head fires. All in int64.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.features import pair_ids, pairs, positions, read, windows, word_features, word_hashes, words
+from core.scoring.features import APART, pair_ids, pairs, positions, read, windows, word_features, word_hashes, words
 from core.scoring.normalise import Normalised, normalise, spans
 from schemas.embedding import EmbeddingTable
 from schemas.heads import HeadTable
@@ -22,7 +23,15 @@ CACHE_ROWS: Final = 65_536
 """Words whose sums are kept."""
 MAX_TOKENS: Final = 32
 MAX_REASONS: Final = 4
+COMBINED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "prompt_unsafe": ("harmful", ("toxic", "asking")),
+    "response_unsafe": ("harmful", ("toxic", "reply")),
+}
+"""Combined head → the head that always votes, and those of which the surest votes."""
 _SCALE_BITS: Final = 16
+RATE_BITS: Final = 16
+_LARGEST: Final = 1 << 30
+"""Of a word's sum, which is kept in 32 bits."""
 LENGTH_SCALE: Final = np.array([0, *(isqrt((1 << 2 * _SCALE_BITS) // n) for n in range(1, 1024))], np.int64)
 """65,536 / √n for n distinct words."""
 
@@ -62,9 +71,14 @@ class Heads:
         self.names = table.names
         self._embedding = embedding
         self._embedded = table.embedding.astype(np.int64)
+        self._linear = len(table.linear)
+        self._combined = [
+            (self.names.index(always), [self.names.index(voter) for voter in voters])
+            for always, voters in (COMBINED[name] for name in table.names[self._linear :])
+        ]
         self._limit = cache_rows
         self._row_of: dict[str, int] = {}
-        self._sums = np.zeros((cache_rows, len(table.names)), np.int32)
+        self._sums = np.zeros((cache_rows, self._linear), np.int32)
         self._hashes = np.zeros(cache_rows, np.uint64)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -107,7 +121,7 @@ class Heads:
     def _grow(self, needed: int) -> None:
         if needed > self._limit:
             self._limit = needed
-            self._sums = np.zeros((needed, len(self.names)), np.int32)
+            self._sums = np.zeros((needed, self._linear), np.int32)
             self._hashes = np.zeros(needed, np.uint64)
 
     def _add(self, new: list[str]) -> None:
@@ -123,23 +137,23 @@ class Heads:
         of_word = word_features(found)
         sums = np.add.reduceat(self.table.weights[of_word.ids], of_word.ends[:-1], axis=0, dtype=np.int64)
         embedded = word_vectors(found, self._embedding) @ self._embedded
-        return np.asarray(sums + (embedded >> self.table.embedding_shift))
+        return np.asarray((sums + (embedded >> self.table.embedding_shift)).clip(-_LARGEST, _LARGEST))
 
     def _logits(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
         laid = self._laid(found)
         spans = np.array(laid.distinct_ends, np.int64)
         total = _sums(self._sums[laid.distinct], spans)
-        ids, runs = pairs(self._hashes[laid.full], np.array(laid.full_ends, np.int64))
-        if len(ids):
-            order = np.argsort(runs, kind="stable")
-            total += _sums(
-                self.table.weights[ids[order]], np.concatenate(([0], np.cumsum(np.bincount(runs, minlength=len(total)))))
-            )
+        for pair in pairs(self._hashes[laid.full], np.array(laid.full_ends, np.int64)):
+            total += _sums(self.table.weights[pair.ids], pair.ends)
         counts = np.minimum(np.diff(spans), len(LENGTH_SCALE) - 1)
         scaled = (total * LENGTH_SCALE[counts][:, None] >> _SCALE_BITS) + self.table.bias
         starts = np.array(laid.first_windows, np.int64)
-        result = np.maximum.reduceat(scaled, starts, axis=0)
-        return np.asarray(np.where(self.table.first_window, scaled[starts], result))
+        linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0))
+        if not self._combined:
+            return linear
+        levels = self._levels(linear, slice(0, self._linear))
+        votes = [levels[:, always] + levels[:, voters].max(axis=1) for always, voters in self._combined]
+        return np.column_stack((linear, *votes))
 
     def _laid(self, found: Sequence[list[str]]) -> _Words:
         full: list[int] = []
@@ -161,12 +175,15 @@ class Heads:
 
     def levels(self, logits: NDArray[np.int64]) -> NDArray[np.int64]:
         """Calibration levels of logits (texts × heads)."""
-        levels: NDArray[np.int64] = (logits - self.table.low) // self.table.step
-        return levels.clip(0, self.table.values.shape[1] - 1)
+        return self._levels(logits, slice(None))
+
+    def _levels(self, logits: NDArray[np.int64], heads: slice) -> NDArray[np.int64]:
+        levels: NDArray[np.int64] = (logits - self.table.low[heads]) * self.table.rate[heads] >> RATE_BITS
+        return levels.clip(0, len(self.table.values) - 1)
 
     def values(self, logits: NDArray[np.int64]) -> NDArray[np.uint16]:
         """Calibrated probabilities in fixed point (texts × heads)."""
-        return np.take_along_axis(self.table.values, self.levels(logits).T, axis=1).T
+        return self.table.values[self.levels(logits)]
 
     def column(self, name: str) -> int:
         """The column of a head."""
@@ -180,7 +197,8 @@ class Heads:
         normalised = normalise(text)
         logits = self.of_normalised([normalised])
         values = self.values(logits)[0]
-        column = max((self.column(head) for head in heads), key=lambda column: (values[column], -column))
+        linear = [self.column(voter) for head in heads for voter in _voters(head)]
+        column = max(linear, key=lambda column: (values[column], -column))
         begun = positions(normalised.text)
         if not begun:
             return []
@@ -209,10 +227,18 @@ class Heads:
         sums = self.word_sums(list(firsts))[:, column].tolist()
         shares = [(share, number, number) for share, number in zip(sums, firsts.values(), strict=True)]
         hashes = word_hashes(found)
-        for apart in (1, 2):
+        for apart in APART:
             weights = self.table.weights[pair_ids(hashes[:-apart], hashes[apart:], apart), column].tolist()
             shares += [(weight, number, number + apart) for number, weight in enumerate(weights)]
         return [share for share in shares if share[0] > 0] or [max(shares)]
+
+
+def _voters(head: str) -> tuple[str, ...]:
+    """The linear heads behind a head."""
+    if head not in COMBINED:
+        return (head,)
+    always, others = COMBINED[head]
+    return (always, *others)
 
 
 def _sums(rows: NDArray[np.generic], ends: NDArray[np.int64]) -> NDArray[np.int64]:

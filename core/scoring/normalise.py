@@ -90,8 +90,8 @@ class _Step:
 def normalise(text: str) -> Normalised:
     """The text as features want it. Linear in its length.
 
-    >>> normalise("h0w t0 k i l l a рroсess").text
-    'how to killa process'
+    >>> normalise("h0w c4n one k i l l: a рroсess").text
+    'how can one kill: a process'
     """
     steps, wrapped = _needed(text)
     if not steps and not wrapped:
@@ -185,6 +185,12 @@ def _unmixed(match: re.Match[str]) -> str:
     return "".join(_CONFUSABLE.get(character.lower(), character) for character in word)
 
 
+def _joined(match: re.Match[str]) -> str:
+    """Letters spaced out, as one word; an article before them stays a word."""
+    spaced = match.group()
+    return spaced[:2] + spaced[2::2] if spaced[:2] in ("a ", "A ", "I ") and len(spaced) > 7 else spaced[::2]
+
+
 def _unleeted(match: re.Match[str]) -> str:
     """A word with digits and signs between its letters, read as letters."""
     word = match.group()
@@ -203,12 +209,14 @@ _CHARACTER_STEPS: Final = (
 _STEP_OF: Final = {
     _SPACED: _Step(
         re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*/,]){3,}[^\W\d_](?![^\W_])"),
-        lambda match: match.group()[::2],
+        _joined,
     ),
     _LEETED: _Step(re.compile(r"[A-Za-z0-9@$!|]{2,48}"), _unleeted),
     _REPEATED: _Step(re.compile(r"([^\W\d_])\1{2,}", re.IGNORECASE), lambda match: match.group()[:2]),
 }
 _WORD_STEPS: Final = [_STEP_OF[_LEETED], _STEP_OF[_SPACED], _STEP_OF[_REPEATED]]
+
+_CODE: Final = frozenset("0123456789abcdefABCDEF")
 
 _RUNS: Final = {
     _BASE64: re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}"),
@@ -270,4 +278,5 @@ def _readable(data: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     fitting = sum(character.isalpha() or character in " \n,.'" for character in text)
-    return text if len(text) >= 6 and fitting * 10 >= len(text) * 8 else None
+    wrapped_again = len(text) >= 16 and all(character in _CODE for character in text)
+    return text if wrapped_again or (len(text) >= 6 and fitting * 10 >= len(text) * 8) else None

@@ -1,7 +1,7 @@
 """Safety of what is asked and of what is answered: harm by category, any harm, and attacks on the instructions.
 
-`unsafe` is the largest of the voters (toxic wording, harmful asking or a harmful answer); a category is at most as sure
-as `unsafe`. The heads hold for the languages that they were measured in: in another one nothing fires, and the reason
+`unsafe` combines heads for any harm, for toxic wording and for harmful asking (or a harmful answer); a category is at most
+as sure as `unsafe`. The heads hold for the languages that they were measured in: in another one nothing fires, and the reason
 says `not_covered`.
 """
 
@@ -22,9 +22,8 @@ VERSION: Final = 1
 BY: Final = f"safety@{VERSION}"
 UNSAFE: Final = "unsafe"
 JAILBREAK: Final = "jailbreak"
-PROMPT_VOTERS: Final = ("toxic", "asking")
-RESPONSE_VOTERS: Final = ("toxic", "reply")
 NOT_COVERED: Final = "not_covered"
+Text = Literal["prompt", "response"]
 _STEP_BITS: Final = 5
 """Values are kept in steps of 1/2,048, so that unfired scores can be shared."""
 
@@ -42,13 +41,13 @@ def _uncovered(step: int) -> Score:
     return Score(scorer=BY, value=min(step << _STEP_BITS, FIRES - 1), reasons=[Reason(rule=NOT_COVERED)])
 
 
-def judged(logits: NDArray[np.int64], heads: Heads, voters: Sequence[str]) -> NDArray[np.int64]:
+def judged(logits: NDArray[np.int64], heads: Heads, of: Text) -> NDArray[np.int64]:
     """Fixed-point values (texts × (HARMS, UNSAFE, JAILBREAK)) from logits of any texts.
 
     Prompts and answers today; tool results and documents go through the same function.
     """
     values = heads.values(logits).astype(np.int64)
-    unsafe = values[:, [heads.column(voter) for voter in voters]].max(axis=1)
+    unsafe = values[:, heads.column(f"{of}_{UNSAFE}")]
     categories = np.minimum(values[:, [heads.column(name) for name in HARMS]], unsafe[:, None])
     return np.column_stack((categories, unsafe, values[:, heads.column(JAILBREAK)])) >> _STEP_BITS << _STEP_BITS
 
@@ -80,12 +79,10 @@ def score(batch: Batch) -> list[Scores]:
     return results
 
 
-def _scores(
-    texts: Sequence[str], labels: Sequence[str], heads: Heads, logits: NDArray[np.int64], of: Literal["prompt", "response"]
-) -> list[Scores]:
-    names, voters = (PROMPT_NAMES, PROMPT_VOTERS) if of == "prompt" else (RESPONSE_NAMES, RESPONSE_VOTERS)
+def _scores(texts: Sequence[str], labels: Sequence[str], heads: Heads, logits: NDArray[np.int64], of: Text) -> list[Scores]:
+    names = PROMPT_NAMES if of == "prompt" else RESPONSE_NAMES
     results: list[Scores] = []
-    for text, label, values in zip(texts, labels, judged(logits, heads, voters).tolist(), strict=True):
+    for text, label, values in zip(texts, labels, judged(logits, heads, of).tolist(), strict=True):
         values = values[: len(names)]
         if not covered(label, heads):
             results.append({name: _uncovered(value >> _STEP_BITS) for name, value in zip(names, values, strict=True)})
@@ -95,7 +92,7 @@ def _scores(
             for name, value in zip(names, values, strict=True):
                 if value >= FIRES:
                     head = name.rpartition(".")[2]
-                    reasons = heads.reasons(text, voters if head == UNSAFE else (head,), of)
+                    reasons = heads.reasons(text, (f"{of}_{UNSAFE}" if head == UNSAFE else head,), of)
                     scores[name] = Score(scorer=BY, value=value, reasons=reasons)
         results.append(scores)
     return results

@@ -1,7 +1,8 @@
 """From integer logits to probabilities: one half stands where about one benign text in a hundred fires.
 
-The value is the probability of the label given the logit, by a logistic curve whose prior (the share of the label in the
-traffic) is such that one half falls on the threshold; so that what fires and what is more likely than not are the same.
+The unit of a head's scale is the distance from the 90th to the 99th percentile of benign traffic that no head learned from,
+and the value is the logistic curve of that scale times SLOPE: the probability of the label at the share of harmful traffic at
+which one half falls on the threshold; so that what fires and what is more likely than not are the same.
 """
 
 from collections.abc import Sequence
@@ -10,42 +11,53 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core.scoring.heads import RATE_BITS
 from core.training.examples import Example
 from schemas.messages import FIXED_ONE
 
 FALSE_POSITIVES: Final = 0.01
-_SLOPE_STEPS: Final = 200
-_SPREAD: Final = 12.0
-"""Levels cover logits whose log-odds lie within this of the threshold."""
+_TAIL: Final = 0.1
+SLOPE: Final = 1.4
+"""Log-odds per unit of the scale: what fitted best on sources that were left out of training (benchmarks/leave_one_out.py)."""
+SPREAD: Final = 12.0
+"""Levels cover log-odds within this of the threshold."""
 
 
 def calibrated(
-    names: Sequence[str], logits: NDArray[np.int64], examples: Sequence[Example], levels: int
+    names: Sequence[str], logits: NDArray[np.int64], examples: Sequence[Example], kept: NDArray[np.bool_], levels: int
 ) -> dict[str, NDArray[np.generic]]:
-    """Arrays `low`, `step` and `values` of the table, from the logits (examples × heads)."""
-    low, step, values = [], [], []
+    """Arrays `low`, `rate` and `values` of the table, from logits (examples × heads); `kept` marks benign texts not learned from."""
+    low, rate = [], []
     for column, name in enumerate(names):
-        labels = np.array([one.labels.get(name, -1) for one in examples])
-        traffic = np.array([one.benign_traffic for one in examples]) & (labels == 0)
+        labels = labels_of(name, examples)
+        traffic = kept & (labels == 0)
         benign = logits[traffic if traffic.any() else labels == 0, column]
-        harmful = logits[labels == 1, column]
-        threshold = np.quantile(benign, 1.0 - FALSE_POSITIVES, method="higher") + 1
-        slope = _slope(harmful - threshold, benign - threshold)
-        first = int(threshold - _SPREAD / slope)
-        width = max(1, int(np.ceil(2 * _SPREAD / slope / levels)))
-        middle = (first + width * np.arange(levels) + (width - 1) / 2.0 - threshold) * slope
-        low.append(first)
-        step.append(width)
-        curve = np.rint(FIXED_ONE / (1.0 + np.exp(-middle)))
-        values.append(curve.astype(np.uint16))
-    return {"low": np.array(low, np.int64), "step": np.array(step, np.int64), "values": np.stack(values)}
+        threshold, tail = (float(np.quantile(benign, 1.0 - share, method="higher")) for share in (FALSE_POSITIVES, _TAIL))
+        threshold += 1
+        slope = SLOPE / max(threshold - tail, 1.0)
+        low.append(round(threshold - SPREAD / slope))
+        rate.append(round(levels * slope / (2.0 * SPREAD) * (1 << RATE_BITS)))
+    return {"low": np.array(low, np.int64), "rate": np.array(rate, np.int64), "values": curve(levels)}
 
 
-def _slope(harmful: NDArray[np.float64], benign: NDArray[np.float64]) -> float:
-    """The slope of a logistic curve through one half at 0 that fits both classes best, each counting the same …"""
-    spread = float(np.std(np.concatenate((harmful, benign)))) or 1.0
-    slopes = np.geomspace(0.02, 200.0, _SLOPE_STEPS) / spread
-    losses = [
-        np.logaddexp(0.0, -slope * harmful).mean() * 0.05 + np.logaddexp(0.0, slope * benign).mean() * 0.95 for slope in slopes
-    ]
-    return float(slopes[int(np.argmin(losses))])
+def curve(levels: int) -> NDArray[np.uint16]:
+    """The probability of each level in fixed point; the middle one is the first from one half on."""
+    odds: NDArray[np.float64] = (np.arange(levels) + 0.5) * (2.0 * SPREAD / levels) - SPREAD
+    return np.asarray(np.rint(FIXED_ONE / (1.0 + np.exp(-odds))), np.uint16)
+
+
+def labels_of(name: str, examples: Sequence[Example]) -> NDArray[np.int8]:
+    """Labels of a head, -1 where unknown; a combined head is about any harm, of prompts or of answers."""
+    match name:
+        case "prompt_unsafe":
+            found = [-1 if one.answer else one.labels.get("harmful", -1) for one in examples]
+        case "response_unsafe":
+            found = [one.labels.get("reply" if one.answer else "toxic", -1) for one in examples]
+        case _:
+            found = [one.labels.get(name, -1) for one in examples]
+    return np.array(found, np.int8)
+
+
+def uncalibrated(heads: int, levels: int) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a table whose logits are still to be calibrated."""
+    return {"low": np.zeros(heads, np.int64), "rate": np.ones(heads, np.int64), "values": curve(levels)}

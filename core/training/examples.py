@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from core.metrics import HARMS
 
-HEADS: Final = (*HARMS, "toxic", "asking", "jailbreak", "reply", "refusal")
-"""`toxic` is wording, `asking` what is asked for, `reply` a harmful answer, `refusal` an answer that declines."""
+HEADS: Final = (*HARMS, "harmful", "toxic", "asking", "jailbreak", "reply", "refusal")
+"""`harmful` is any harm, `toxic` wording, `asking` what is asked for, `reply` a harmful answer, `refusal` an answer that declines."""
 ANSWER_HEADS: Final = ("reply", "refusal")
 FILES: Final = ("prompts_harm", "content", "jailbreak_injection", "benign_instructions", "responses", "intents")
 WRITTEN: Final = "written"
+ORDINARY: Final = "ordinary"
+"""The file of our own texts that are everyday traffic."""
 
 _CATEGORY_OF: Final = {
     "illegal": "illicit",
@@ -48,7 +50,7 @@ def example(file: str, row: Mapping[str, Any]) -> Example | None:
         case "jailbreak_injection":
             return _attack(row)
         case "benign_instructions" | "intents":
-            harmless = dict.fromkeys((*HARMS, "toxic", "asking", "jailbreak"), 0)
+            harmless = dict.fromkeys((*HARMS, "harmful", "toxic", "asking", "jailbreak"), 0)
             return Example(row["text"], row["source"], harmless, {}, benign_traffic=True)
         case "responses":
             return _answer(row)
@@ -70,7 +72,7 @@ def _of_categories(row: Mapping[str, Any]) -> dict[str, int]:
 
 def _content(row: Mapping[str, Any]) -> Example:
     harmful = int(row["harmful"])
-    labels = _of_categories(row) | {"toxic": harmful}
+    labels = _of_categories(row) | {"harmful": harmful, "toxic": harmful}
     weights = dict.fromkeys(labels, _WEAK) if row.get("weak") else {}
     if not harmful:
         labels |= {"asking": 0, "jailbreak": 0}
@@ -80,7 +82,7 @@ def _content(row: Mapping[str, Any]) -> Example:
 
 def _asked(row: Mapping[str, Any]) -> Example:
     harmful = int(row["harmful"])
-    labels = _of_categories(row) | {"asking": harmful}
+    labels = _of_categories(row) | {"harmful": harmful, "asking": harmful}
     weights = dict.fromkeys(labels, _WEAK) if row.get("weak") else {}
     if not harmful:
         labels |= {"toxic": 0}
@@ -94,8 +96,8 @@ def _attack(row: Mapping[str, Any]) -> Example:
     attack = int(row.get("jailbreak", 0) or row.get("injection", 0))
     labels = {"jailbreak": attack}
     if not attack:
-        labels |= dict.fromkeys((*HARMS, "toxic", "asking"), 0)
-    return Example(row["text"], row["source"], labels, {}, benign_traffic=False)
+        labels |= dict.fromkeys((*HARMS, "harmful", "toxic", "asking"), 0)
+    return Example(row["text"], row["source"], labels, {})
 
 
 def _answer(row: Mapping[str, Any]) -> Example:
@@ -104,7 +106,8 @@ def _answer(row: Mapping[str, Any]) -> Example:
         labels["refusal"] = int(row["refusal"])
     if "response_harmful" in row:
         labels["reply"] = int(row["response_harmful"])
-    return Example(row["response"], row["source"], labels, {}, answer=True)
+    ordinary = labels.get("reply", 1) == 0 and labels.get("refusal", 1) == 0
+    return Example(row["response"], row["source"], labels, {}, benign_traffic=ordinary, answer=True)
 
 
 def _written(row: Mapping[str, Any]) -> Example | None:
@@ -118,10 +121,10 @@ def _written(row: Mapping[str, Any]) -> Example | None:
     unsafe = given.get("unsafe")
     if unsafe is not None:
         worded = any(labels.get(name) for name in ("hate", "harassment"))
+        labels["harmful"] = unsafe
         if not unsafe:
             labels |= dict.fromkeys((*HARMS, "toxic", "asking"), 0)
-        elif not worded:
-            labels["asking"] = 1
         else:
-            labels["toxic"] = 1
-    return Example(row["text"], WRITTEN, labels, {}) if labels else None
+            labels["toxic" if worded else "asking"] = 1
+    ordinary = unsafe == 0 and row["file"] == ORDINARY
+    return Example(row["text"], WRITTEN, labels, {}, benign_traffic=ordinary) if labels else None

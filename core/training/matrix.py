@@ -69,8 +69,11 @@ def matrix(texts: Sequence[str], embedding: EmbeddingTable) -> Matrix:
     of_word = word_features(known)
     ngrams = csr_array((np.ones(len(of_word.ids), np.float32), of_word.ids, of_word.ends), shape=(len(known), BUCKETS))
     ngrams.sum_duplicates()
-    ids, runs = pairs(word_hashes(known)[np.array(full, np.int64)], np.array(full_ends, np.int64))
-    pair = csr_array((np.ones(len(ids), np.float32), (runs, ids)), shape=(len(text_of), BUCKETS))
+    near, apart = (
+        csr_array((np.ones(len(one.ids), np.float32), one.ids, one.ends), shape=(len(text_of), BUCKETS))
+        for one in pairs(word_hashes(known)[np.array(full, np.int64)], np.array(full_ends, np.int64))
+    )
+    pair = csr_array(near + apart)
     counts = np.diff(distinct_ends)
     which = csr_array((np.ones(len(distinct), np.float32), distinct, distinct_ends), shape=(len(text_of), len(known)))
     vectors = word_vectors(known, embedding).astype(np.float32) * np.float32(_EMBEDDING_UNIT)

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.heads import Heads
-from core.training.calibration import calibrated
+from core.scoring.heads import COMBINED, Heads
+from core.training.calibration import calibrated, uncalibrated
 from core.training.examples import HEADS, Example
 from core.training.fit import Linear, Recipe, fit
 from core.training.matrix import Matrix, matrix
@@ -86,29 +87,42 @@ def quantised(linears: Sequence[Linear], names: Sequence[str]) -> dict[str, NDAr
     }
 
 
+def kept_for_calibration(examples: Sequence[Example], seed: int) -> NDArray[np.bool_]:
+    """One in five of the benign traffic: no head learns from it, and thresholds are read from it."""
+    return np.array([one.benign_traffic and crc32(f"{seed} {one.text}".encode("utf-8", "replace")) % 5 == 0 for one in examples])
+
+
 def train(
     examples: Sequence[Example],
     embedding: EmbeddingTable,
     *,
+    seed: int = 0,
     recipe: Recipe | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> HeadTable:
-    """All heads, on all examples; thresholds and probabilities from the examples' benign traffic."""
+    """All heads; the same table from the same examples in the same order. Raises ValueError where a head lacks a class."""
     recipe = recipe or Recipe()
-    say(f"reading {len(examples):,} texts")
-    prepared = prepare(examples, embedding)
+    kept = kept_for_calibration(examples, seed)
+    learned = [one for one, calibrates in zip(examples, kept.tolist(), strict=True) if not calibrates]
+    say(f"reading {len(learned):,} texts")
+    prepared = prepare(learned, embedding)
     linears = []
     for head in HEADS:
         say(f"fitting {head}")
         linears.append(fit_head(head, prepared, recipe))
-    arrays = quantised(linears, HEADS)
-    count = len(HEADS)
-    blank = arrays | {
-        "low": np.zeros(count, np.int64),
-        "step": np.ones(count, np.int64),
-        "values": np.zeros((count, LEVELS), np.uint16),
-    }
     say("calibrating")
-    logits = Heads(head_table(HEADS, LANGUAGES, blank), embedding).logits([one.text for one in examples])
-    arrays |= calibrated(HEADS, logits, examples, LEVELS)
-    return head_table(HEADS, LANGUAGES, arrays)
+    arrays = quantised(linears, HEADS)
+    texts = [one.text for one in examples]
+    heads = Heads(head_table(HEADS, LANGUAGES, arrays | uncalibrated(len(HEADS), LEVELS)), embedding)
+    calibration = calibrated(HEADS, heads.logits(texts), examples, kept, LEVELS)
+    names = (*HEADS, *COMBINED)
+    blank = uncalibrated(len(COMBINED), LEVELS)
+    heads = Heads(head_table(names, LANGUAGES, arrays | _followed(calibration, blank)), embedding)
+    combined = calibrated(tuple(COMBINED), heads.logits(texts)[:, len(HEADS) :], examples, kept, LEVELS)
+    return head_table(names, LANGUAGES, arrays | _followed(calibration, combined))
+
+
+def _followed(linear: dict[str, NDArray[np.generic]], combined: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Calibration of the linear heads, then of the combined ones; the curve is common to all."""
+    both = {name: np.concatenate((linear[name], combined[name])) for name in ("low", "rate")}
+    return both | {"values": linear["values"]}

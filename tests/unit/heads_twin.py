@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 
 from core.scoring.features import BUCKETS
+from core.scoring.heads import COMBINED
+from core.training.calibration import curve
 from core.training.examples import HEADS
 from schemas.heads import HeadTable, head_table
 
@@ -14,11 +16,10 @@ LEVELS = 1_024
 @cache
 def heads_twin(dimensions: int = 32, bias: int = -60) -> HeadTable:
     draw = np.random.default_rng(11)
-    count = len(HEADS)
+    count, names = len(HEADS), (*HEADS, *COMBINED)
     weights = np.where(draw.random((BUCKETS, count)) < 0.2, draw.integers(-40, 41, (BUCKETS, count)), 0).astype(np.int8)
-    curve = np.rint(65_535 / (1 + np.exp(-np.linspace(-8, 8, LEVELS)))).astype(np.uint16)
     return head_table(
-        HEADS,
+        names,
         ("en",),
         {
             "weights": weights,
@@ -26,8 +27,8 @@ def heads_twin(dimensions: int = 32, bias: int = -60) -> HeadTable:
             "embedding_shift": np.full(count, 10, np.int64),
             "bias": np.full(count, bias, np.int64),
             "first_window": np.array([name == "refusal" for name in HEADS]),
-            "low": np.full(count, -512, np.int64),
-            "step": np.ones(count, np.int64),
-            "values": np.tile(curve, (count, 1)),
+            "low": np.array([-LEVELS // 2] * count + [LEVELS // 2] * len(COMBINED), np.int64),
+            "rate": np.full(len(names), 1 << 16, np.int64),
+            "values": curve(LEVELS),
         },
     )
