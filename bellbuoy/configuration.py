@@ -21,6 +21,7 @@ from adapters.shard_log import is_fencing
 from adapters.transaction import write_all
 from bellbuoy.control import actor, new_id
 from core.configs import ConfigLog
+from core.prices import check_prices
 from core.rules import check_rules, default_config
 from core.scoring import SCORER_VERSIONS
 from core.scoring.corrections import check_adapted
@@ -125,6 +126,7 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
 def check_change(current: Config | None, wanted: Config) -> None:
     """Raises ConfigConflict or ValueError for a config that must not follow the current one, since the fold could not go on."""
     check_rules(wanted.rules)
+    check_prices(wanted.prices)
     check_adapted(wanted.adapted)
     size = len(encode(wanted))
     if size > MAX_CONFIG_BYTES:

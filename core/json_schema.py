@@ -8,7 +8,7 @@ accepts everything, so that a value which really matches is never called wrong.
 from typing import Any, Final
 
 MAX_STEPS: Final = 10_000
-"""Schemas applied to values before the check gives up."""
+"""Schemas applied to values, options and names compared, before the check gives up."""
 MAX_DEPTH: Final = 64
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -44,8 +44,8 @@ class _Check:
         self._steps = 0
 
     def apply(self, value: Any, schema: Any, depth: int) -> str | None:
-        self._steps += 1
-        if self._steps > MAX_STEPS or depth > MAX_DEPTH:
+        self._spend(1)
+        if depth > MAX_DEPTH:
             raise GaveUp
         if isinstance(schema, bool):
             return None if schema else "false"
@@ -55,8 +55,11 @@ class _Check:
             return failed
         if "type" in schema and not _is_type(value, schema["type"]):
             return "type"
-        if "enum" in schema and not any(_equal(value, option) for option in _listed(schema["enum"])):
-            return "enum"
+        if "enum" in schema:
+            options = _listed(schema["enum"])
+            self._spend(len(options))
+            if not any(_equal(value, option) for option in options):
+                return "enum"
         if "const" in schema and not _equal(value, schema["const"]):
             return "const"
         return (
@@ -64,6 +67,11 @@ class _Check:
             or (self._object(value, schema, depth) if isinstance(value, dict) else None)
             or (self._array(value, schema, depth) if isinstance(value, list) else None)
         )
+
+    def _spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise GaveUp
 
     def _combined(self, value: Any, schema: dict[str, Any], depth: int) -> str | None:
         for part in _listed(schema.get("allOf", [])):
@@ -80,7 +88,9 @@ class _Check:
         properties = schema.get("properties", {})
         if not isinstance(properties, dict):
             raise GaveUp
-        if any(not isinstance(name, str) or name not in value for name in _listed(schema.get("required", []))):
+        required = _listed(schema.get("required", []))
+        self._spend(len(required))
+        if any(not isinstance(name, str) or name not in value for name in required):
             return "required"
         others = schema.get("additionalProperties", True)
         if schema.get("patternProperties"):

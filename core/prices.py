@@ -62,6 +62,7 @@ PRICES: Final = (
 """Without discounts for cached or batched tokens, and without what a region or a contract adds."""
 
 _LONGEST: Final = 256
+_MOST: Final = 10**12
 _RELEASE: Final = re.compile(r"(?:[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{3,4}|latest|v\d+)|:\d+)*")
 """What may follow a model's name without making it another model: dates, release numbers, `latest`."""
 _VENDOR: Final = re.compile(r"(?:.*/)?(?:(?:us|eu|apac|global)\.)?(?:(?:anthropic|mistral|openai)\.)?", re.DOTALL)
@@ -94,3 +95,12 @@ def cost(price: Price, input_tokens: int, output_tokens: int) -> int:
     3500
     """
     return (input_tokens * price.input + output_tokens * price.output + 500_000) // 1_000_000
+
+
+def check_prices(own: Iterable[Price]) -> None:
+    """Raises ValueError for prices that name no model, or are negative."""
+    for price in own:
+        if not price.model or price.model != price.model.lower():
+            raise ValueError(f"prices: {price.model!r} is no beginning of a model's name in lower case")
+        if not 0 <= min(price.input, price.output) <= max(price.input, price.output) <= _MOST:
+            raise ValueError(f"prices: {price.model} must cost between 0 and {_MOST} micro-USD per million tokens")

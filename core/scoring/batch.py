@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from core.redaction import Redacted
 from core.scoring.heads import Heads
+from core.scoring.languages import languages
 from core.scoring.words import TextSums, WordSums
 from schemas.messages import Feedback, Interaction, Price, Score
 
@@ -52,9 +53,19 @@ class Batch:
         return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
 
     @cached_property
+    def prompt_languages(self) -> list[str]:
+        """The language of each reading's prompt, `und` where there is none."""
+        return languages(self.prompts.evidence)
+
+    @cached_property
     def response_evidence(self) -> NDArray[np.int32]:
-        """Evidence for each reading's response's language (readings × EVIDENCE, zero where there is none)."""
+        """Evidence for the language of each reading's response (readings × EVIDENCE, zero where there is none)."""
         return self.words.languages.sums([reading.response.text if reading.response else "" for reading in self.readings])
+
+    @cached_property
+    def response_languages(self) -> list[str]:
+        """The language of each reading's response, `und` where there is none."""
+        return languages(self.response_evidence)
 
     @cached_property
     def prompt_logits(self) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import re2
 
 from core.scoring.batch import Batch, Reading, Scorer, Scores, unfired
 from core.scoring.evidence import EvidenceSums
-from core.scoring.languages import OTHER_LANGUAGE, UNDETERMINED, language
+from core.scoring.languages import OTHER_LANGUAGE, UNDETERMINED, languages
 from schemas.messages import FIXED_ONE, Reason, Score
 
 VERSION: Final = 2
@@ -20,8 +20,9 @@ _NEAR: Final = frozenset(
     for pair in ("da no", "da sv", "no sv", "es pt", "es ca", "ca pt", "fr ca", "it ca", "cs pl", "hr sr", "ru uk", "ja zh", "ar fa", "ar ur", "fa ur", "nl de")
 )  # fmt: skip
 """Languages that short texts leave in doubt."""
-_LEAST_ANSWER: Final = 24
-"""Characters of an answer whose language is held against the question's."""
+_LEAST_ASKED: Final = 16
+_LEAST_ANSWER: Final = 60
+"""Characters of a question and of an answer whose languages are compared."""
 _FENCE: Final = "```"
 _ASKED_FOR: Final = re2.compile(
     r"(?i)translat|übersetz|tradu|vertaal|przet[łl]umacz|översätt|çevir|перев[еo]|переклад|翻译|翻譯|訳|번역|ترجم|अनुवाद"
@@ -49,10 +50,12 @@ def score(batch: Batch) -> list[Scores]:
         if reading.prompt is None:
             results.append({})
             continue
-        asked = language(batch.prompts.evidence[number])
+        asked = batch.prompt_languages[number]
         scores = {"prompt.language": _score(asked)}
-        if reading.response is not None and asked not in _UNKNOWN and len(reading.response.text) >= _LEAST_ANSWER:
-            answered = language(batch.response_evidence[number])
+        if reading.response is None or asked in _UNKNOWN:
+            pass
+        elif len(reading.prompt.text) >= _LEAST_ASKED and len(reading.response.text) >= _LEAST_ANSWER:
+            answered = batch.response_languages[number]
             if answered == asked:
                 scores["response.language_differs"] = UNFIRED
             elif answered not in _UNKNOWN and (differs := _differs(reading, batch.words.languages)) is not None:
@@ -61,13 +64,13 @@ def score(batch: Batch) -> list[Scores]:
     return results
 
 
-def _differs(reading: Reading, languages: EvidenceSums) -> Score | None:
+def _differs(reading: Reading, sums: EvidenceSums) -> Score | None:
     """Looks closer, at the texts without their code; None where one of the languages is no longer known."""
     assert reading.prompt is not None
     assert reading.response is not None
     text = reading.response.text
     without_code = [" ".join(one.split(_FENCE)[::2]) for one in (reading.prompt.text, text)]
-    asked, answered = (language(points) for points in languages.sums(without_code))
+    asked, answered = languages(sums.sums(without_code))
     if {asked, answered} & _UNKNOWN:
         return None
     if asked == answered or frozenset((asked, answered)) in _NEAR or _names_a_language(reading):

@@ -1,7 +1,8 @@
 """Evidence for languages in one word: its script, letters that only some languages use, frequent words, beginnings and ends."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -78,6 +79,7 @@ def _by_affix(affixes: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
 _BEGINNINGS: Final = _by_affix(BEGINNINGS)
 _ENDS: Final = _by_affix(ENDS)
 _LONGEST_AFFIX: Final = 6
+_AFFIX_SIZES: Final = tuple(sorted({len(affix) for affix in known}) for known in (_BEGINNINGS, _ENDS))
 
 
 def script_of(character: str) -> str:
@@ -89,23 +91,55 @@ def script_of(character: str) -> str:
     return _BLOCKS[bisect_right(_BLOCK_STARTS, ord(character)) - 1][1]
 
 
-def evidence(word: str) -> NDArray[np.int16]:
-    """Evidence of one lower-case word."""
-    points = np.zeros(len(EVIDENCE), np.int16)
-    spoken_in = _SPOKEN_IN.get(word, ())
-    for language in spoken_in:
-        points[_COLUMN[language]] = _SHARES[len(spoken_in)] if len(spoken_in) < len(_SHARES) else _AFFIX
-    letters = sum(map(str.isalpha, word))
-    if not spoken_in and len(word) > _LONGEST_AFFIX - 2:
-        for size in range(2, _LONGEST_AFFIX + 1):
-            for columns in (_BEGINNINGS.get(word[:size], ()), _ENDS.get(word[-size:], ())):
+def _affixes(word: str) -> Iterator[tuple[int, int]]:
+    """(column, points) of a word's beginnings and ends that mark languages."""
+    for known, at_end in ((_BEGINNINGS, False), (_ENDS, True)):
+        for size in _AFFIX_SIZES[at_end]:
+            columns = known.get(word[-size:] if at_end else word[:size])
+            if columns:
                 for column in columns:
-                    points[column] += 2 * _AFFIX if len(columns) == 1 else _AFFIX
+                    yield column, 2 * _AFFIX if len(columns) == 1 else _AFFIX
+
+
+def _share(word: str, languages: int) -> int:
+    """Points of a listed word for each of its languages; a letter on its own says little."""
+    return _SHARES[languages] if languages < len(_SHARES) and len(word) > 1 else _AFFIX
+
+
+@cache
+def _listed(word: str) -> NDArray[np.int16]:
+    """Evidence of a word that is in a list, and has ASCII letters only."""
+    points = np.zeros(len(EVIDENCE), np.int16)
+    spoken_in = _SPOKEN_IN[word]
+    for language in spoken_in:
+        points[_COLUMN[language]] = _share(word, len(spoken_in))
+    points[_COLUMN[LATIN]], points[_COLUMN[WORDS]] = len(word), 1
+    return points
+
+
+def evidence(word: str) -> NDArray[np.int16]:
+    """Evidence of one lower-case word. It may be shared: nobody changes it."""
+    spoken_in = _SPOKEN_IN.get(word, ())
     if word.isascii():
-        points[_COLUMN[LATIN]] = letters
+        if spoken_in:
+            return _listed(word)
+        points = np.zeros(len(EVIDENCE), np.int16)
+        if word.isalpha():
+            letters, kind = len(word), WORDS if len(word) > 1 else ODD
+        else:
+            letters, kind = sum(map(str.isalpha, word)), ODD
         if letters:
-            points[_COLUMN[WORDS if letters == len(word) and (letters > 1 or spoken_in) else ODD]] = 1
+            points[_COLUMN[LATIN]], points[_COLUMN[kind]] = letters, 1
+        if len(word) > _LONGEST_AFFIX - 2:
+            for column, share in _affixes(word):
+                points[column] += share
         return points
+    points = np.zeros(len(EVIDENCE), np.int16)
+    for language in spoken_in:
+        points[_COLUMN[language]] = _share(word, len(spoken_in))
+    if not spoken_in and len(word) > _LONGEST_AFFIX - 2:
+        for column, share in _affixes(word):
+            points[column] += share
     for character in word:
         if script := script_of(character):
             points[_COLUMN[script]] += 1
@@ -121,23 +155,41 @@ def evidence(word: str) -> NDArray[np.int16]:
 
 
 def language(points: NDArray[np.int32]) -> str:
-    """The language that a text's summed evidence points to.
+    """The language that a text's summed evidence points to: see `languages`."""
+    return languages(points[None, :])[0]
+
+
+def languages(points: NDArray[np.int32]) -> list[str]:
+    """The language that each text's summed evidence (texts × EVIDENCE) points to.
 
     The script with most letters decides. In Latin script the best language needs a few points, and more of them the
     more words there are; many words that fit none are OTHER_LANGUAGE, few are UNDETERMINED.
     """
-    scripts = points[_COLUMN[LATIN] : _COLUMN["han"] + 1]
-    most = int(scripts.argmax())
-    if scripts[most] == 0:
-        return UNDETERMINED
-    if most == 0:
-        latin = points[: len(SMALL_WORDS)]
-        best = int(latin.argmax())
-        words, odd = int(points[_COLUMN[WORDS]]), int(points[_COLUMN[ODD]])
-        if latin[best] >= max(_LEAST, _PER_WORD * words):
-            return EVIDENCE[best]
-        return OTHER_LANGUAGE if words >= _MANY and odd * 4 <= words else UNDETERMINED
-    script = EVIDENCE[_COLUMN[LATIN] + most]
+    scripts = points[:, _COLUMN[LATIN] : _COLUMN["han"] + 1]
+    latin = points[:, : len(SMALL_WORDS)]
+    read = zip(
+        scripts.argmax(axis=1).tolist(),
+        (scripts.max(axis=1) > 0).tolist(),
+        latin.argmax(axis=1).tolist(),
+        latin.max(axis=1).tolist(),
+        points[:, _COLUMN[WORDS]].tolist(),
+        points[:, _COLUMN[ODD]].tolist(),
+        strict=True,
+    )
+    result = []
+    for number, (script, any_letter, best, most, words, odd) in enumerate(read):
+        if not any_letter:
+            result.append(UNDETERMINED)
+        elif script:
+            result.append(_by_script(EVIDENCE[_COLUMN[LATIN] + script], points[number]))
+        elif most >= _LEAST and most >= _PER_WORD * words:
+            result.append(EVIDENCE[best])
+        else:
+            result.append(OTHER_LANGUAGE if words >= _MANY and odd * 4 <= words else UNDETERMINED)
+    return result
+
+
+def _by_script(script: str, points: NDArray[np.int32]) -> str:
     if script == "han" and points[_COLUMN["kana"]] * 8 >= points[_COLUMN["han"]]:
         return SCRIPT_LANGUAGE["kana"]
     if script == "cyrillic" and points[_COLUMN["uk"]] + points[_COLUMN["sr"]] > 0:

@@ -14,9 +14,8 @@ import re2
 
 from core.metrics import FIRES
 from core.scoring.batch import Batch, Scorer, Scores, unfired
-from core.scoring.languages import language
 from core.scoring.refusal_rules import COMPLIANCE, REFUSALS, WARNINGS
-from core.scoring.safety import PROMPT_VOTERS, covered, judged
+from core.scoring.safety import covered, judged
 from schemas.messages import FIXED_ONE, Reason, Score
 
 VERSION: Final = 2
@@ -55,7 +54,7 @@ _LONG_TEXT: Final = -4
 _HEAD_LEAST: Final = -12
 _HEAD_MOST: Final = 20
 _HARMLESS: Final = FIXED_ONE // 4
-"""A prompt below it, for any harm and as an attack, asks for nothing that should be refused."""
+"""A prompt whose harm is below it, and which is no attack, asks for nothing that should be refused."""
 _UNSAFE_COLUMNS: Final = slice(-2, None)
 
 
@@ -194,11 +193,11 @@ def score(batch: Batch) -> list[Scores]:
 
 def _over_refusal(batch: Batch, number: int, refused: Score) -> Score | None:
     """None where the safety heads do not know the prompt's language."""
-    if not covered(language(batch.prompts.evidence[number]), batch.heads):
+    if not covered(batch.prompt_languages[number], batch.heads):
         return None
-    harm = int(judged(batch.prompt_logits[number : number + 1], batch.heads, PROMPT_VOTERS)[0, _UNSAFE_COLUMNS].max())
-    both = refused.value * (FIXED_ONE - harm) // FIXED_ONE
-    if harm >= _HARMLESS or both < FIRES:
+    unsafe, attack = judged(batch.prompt_logits[number : number + 1], batch.heads, "prompt")[0, _UNSAFE_COLUMNS].tolist()
+    both = refused.value * (FIXED_ONE - unsafe) // FIXED_ONE
+    if unsafe >= _HARMLESS or attack >= FIRES or both < FIRES:
         return Score(scorer=BY, value=min(both, FIRES - 1))
     return Score(scorer=BY, value=both, reasons=[Reason(rule="harmless_prompt", text="prompt"), *refused.reasons])
 

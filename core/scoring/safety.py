@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from core.metrics import FIRES, HARMS
 from core.scoring.batch import Batch, Need, Scorer, Scores
 from core.scoring.heads import Heads
-from core.scoring.languages import UNDETERMINED, language
+from core.scoring.languages import UNDETERMINED
 from schemas.messages import Reason, Score
 
 VERSION: Final = 1
@@ -63,7 +63,7 @@ def score(batch: Batch) -> list[Scores]:
     prompts = [number for number, reading in enumerate(batch.readings) if reading.prompt is not None]
     if prompts:
         texts = [reading.prompt.text for reading in batch.readings if reading.prompt is not None]
-        labels = [language(points) for points in batch.prompts.evidence[prompts]]
+        labels = [batch.prompt_languages[number] for number in prompts]
         for number, scores in zip(
             prompts, _scores(texts, labels, batch.heads, batch.prompt_logits[prompts], "prompt"), strict=True
         ):
@@ -71,7 +71,7 @@ def score(batch: Batch) -> list[Scores]:
     responses = [number for number, reading in enumerate(batch.readings) if reading.response is not None]
     if responses:
         texts = [reading.response.text for reading in batch.readings if reading.response is not None]
-        labels = [language(points) for points in batch.response_evidence[responses]]
+        labels = [batch.response_languages[number] for number in responses]
         for number, scores in zip(
             responses, _scores(texts, labels, batch.heads, batch.response_logits[responses], "response"), strict=True
         ):

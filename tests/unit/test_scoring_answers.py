@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.chat import Exchange, interaction_of
 from core.json_schema import GaveUp, mismatch
-from core.prices import PRICES, cost, price_of
+from core.prices import PRICES, check_prices, cost, price_of
 from core.redaction import Redacted
 from core.scoring import Scoring
 from core.scoring.form import cut_off
@@ -178,6 +178,8 @@ DOUBLING = {
         {"$ref": "#/$defs/none"},
         {"type": "strange"},
         {"enum": 3},
+        {"enum": list(range(20_000))},
+        {"required": [str(n) for n in range(20_000)]},
         None,
         DOUBLING,
     ],
@@ -362,3 +364,12 @@ def test_what_a_call_took_is_counted_where_it_is_known() -> None:
     assert text.scores["first_chunk"].value == 1_500
     assert text.scores["tokens.output"].value == 3
     assert [reason.rule for reason in text.scores["tool.error"].reasons] == ["tool_call_1_error"]
+
+
+@pytest.mark.parametrize(
+    "price", [Price(model="", input=1, output=1), Price(model="GPT", input=1, output=1), Price(model="m", input=-1, output=1)]
+)
+def test_a_price_that_cannot_be_is_refused(price: Price) -> None:
+    check_prices(PRICES)
+    with pytest.raises(ValueError, match="prices"):
+        check_prices([price])
