@@ -19,7 +19,7 @@ from core.label_rows import distinct, sampled, split, too_few
 from core.labels import Labelled, read_labelled
 from core.metrics import FIRES
 from core.score_lines import METRIC_OF, NAMES, BadRow, Row
-from core.scoring.adapted import Correction, pack
+from core.scoring.adapted import Correction, pack, with_frozen
 from core.scoring.corrections import own_heads, part_of
 from core.scoring.heads import Heads
 from core.scoring.languages import UNDETERMINED, language
@@ -31,8 +31,8 @@ MIN_LANGUAGE: Final = 50
 """Labelled rows in a language from which the correction counts as measured in it."""
 _SURE: Final = 0.9
 Say = Callable[[str], None]
-Texts = list[tuple[str, int]]
-"""Redacted texts with a label."""
+Texts = list[tuple[str, int, int]]
+"""Redacted texts with their label and the frozen score's value."""
 
 
 class Refused(ValueError):
@@ -59,9 +59,16 @@ class Report:
     before: Evaluation
     after: Evaluation
     gain: Figure
-    """Of AUPRC."""
+    """Of AUPRC, on the held-out rows."""
+    gain_of_all: Figure
+    """Of AUPRC, on all rows, each judged by a correction that was learned without it."""
     dropped: Mapping[str, int]
     notes: Sequence[str] = ()
+
+    @property
+    def better(self) -> bool:
+        """Whether it does better on the held-out rows, and on all rows by more than chance."""
+        return self.gain.value > 0 and self.gain_of_all.low > 0
 
 
 @dataclass
@@ -92,10 +99,11 @@ class Adapting:
                     if only is not None and only not in (name, metric):
                         continue
                     text = scored.prompt if part_of(metric) == "prompt" else scored.response
-                    if text and not text.isspace():
-                        texts.setdefault(metric, []).append((text, label))
+                    score = scored.scores.get(metric)
+                    if score is not None and score.outcome == "ok":
+                        texts.setdefault(metric, []).append((text, label, score.value))
                     else:
-                        dropped["without the text that the label is of"] += 1
+                        dropped["of a score that the row does not have"] += 1
             block.clear()
 
         for number, line in lines(file):
@@ -114,18 +122,19 @@ class Adapting:
         take()
         return LabelFile(texts, count, dropped)
 
-    def benign(self, file: Path, name: str) -> Sequence[str]:
-        """Redacted texts of harmless traffic for a score. Raises UnreadableFile."""
+    def benign(self, file: Path, name: str) -> Texts:
+        """Harmless traffic for a score, with label 0. Raises UnreadableFile."""
         scoring = build_scoring(self.settings)
-        found: list[str] = []
+        found: Texts = []
         block: list[Row] = []
         part = part_of(name)
 
         def take() -> None:
             for scored in scoring.interactions([row.interaction for row in block]):
                 text = scored.prompt if part == "prompt" else scored.response
-                if text and not text.isspace():
-                    found.append(text)
+                score = scored.scores.get(name)
+                if score is not None and score.outcome == "ok":
+                    found.append((text, 0, score.value))
             block.clear()
 
         for number, line in lines(file):
@@ -137,34 +146,35 @@ class Adapting:
         take()
         return found
 
-    def rows(self, texts: Sequence[str]) -> Rows:
+    def rows(self, labelled: Texts) -> Rows:
         """Texts with what the frozen model sees of them."""
-        steps = range(0, len(texts), BLOCK)
-        logits = [self.heads.logits(texts[at : at + BLOCK]) for at in steps]
-        vectors = [self.words.sums(texts[at : at + BLOCK]).vectors for at in steps]
-        empty = np.zeros((0, self.words.table.dimensions), np.int32)
-        return Rows(
-            texts, np.concatenate(logits or [np.zeros((0, len(self.heads.names)), np.int64)]), np.concatenate(vectors or [empty])
-        )
+        texts = [text for text, _, _ in labelled]
+        logits = np.zeros((len(texts), len(self.heads.names)), np.int64)
+        vectors = np.zeros((len(texts), self.words.table.dimensions), np.int32)
+        for at in range(0, len(texts), BLOCK):
+            logits[at : at + BLOCK] = self.heads.logits(texts[at : at + BLOCK])
+            vectors[at : at + BLOCK] = self.words.sums(texts[at : at + BLOCK]).vectors
+        return Rows(texts, with_frozen(logits, [value for _, _, value in labelled]), vectors)
 
     def learn(
-        self, place: tuple[str, str], name: str, labelled: Texts, version: int, seed: int, benign: Sequence[str] = ()
+        self, place: tuple[str, str], name: str, labelled: Texts, version: int, seed: int, benign: Texts
     ) -> tuple[AdaptedHead, Report]:
         """The correction of one score and how it does on held-out rows. Raises Refused.
 
         The report is of a correction that was learned without the held-out rows; what is returned is learned from all.
         """
         try:
-            own = [self.heads.column(head) for head in own_heads(name)]
+            own = [*(self.heads.column(head) for head in own_heads(name)), len(self.heads.names)]
         except ValueError as error:
             raise Refused(str(error)) from None
-        kept = distinct([text for text, _ in labelled], [label for _, label in labelled])
+        kept = distinct([text for text, _, _ in labelled], [label for _, label, _ in labelled])
         reason = too_few(kept.labels)
         if reason is not None:
             raise Refused(f"{NAMES.get(name, name)}: {reason}")
         chosen = sampled(kept.labels, MAX_ROWS, seed)
         labels = kept.labels[chosen]
-        rows = self.rows([labelled[number][0] for number in kept.rows[chosen]])
+        used = [labelled[number] for number in kept.rows[chosen]]
+        rows, frozen = self.rows(used), np.array([value for _, _, value in used], np.int64)
         harmless = self.rows(benign)
         inside, outside = split(labels, seed)
         self.say(f"{NAMES.get(name, name)}: learning from {len(inside):,} rows, {len(outside):,} are held out")
@@ -172,7 +182,9 @@ class Adapting:
         head = AdaptedHead(app=place[0], environment=place[1], name=name, version=version, heads=self.heads.table.digest)
         test = rows.take(outside)
         after = self._values(head, trial, test, inside, labels, harmless)
-        before = self._frozen(name, test)
+        before = frozen[outside]
+        self.say(f"{NAMES.get(name, name)}: learning from all {len(labels):,} rows")
+        whole = learn(rows, labels, own, lambda _: None, trial.fits)
         report = Report(
             name=NAMES.get(name, name),
             rows=len(labels),
@@ -181,15 +193,14 @@ class Adapting:
             before=_evaluation(labels[outside], before, seed),
             after=_evaluation(labels[outside], after, seed),
             gain=difference(labels[outside], before / FIXED_ONE, after / FIXED_ONE, seed=seed),
+            gain_of_all=difference(labels, frozen.astype(np.float64), whole.left_out.astype(np.float64), seed=seed),
             dropped={
                 "near-duplicates of another row": kept.duplicates,
                 "near-duplicates with as many labels 1 as 0": kept.contradictory,
                 f"more than {MAX_ROWS:,}": len(kept.labels) - len(chosen),
             },
-            notes=_against(self._frozen(name, rows), labels),
+            notes=_against(frozen, labels),
         )
-        self.say(f"{NAMES.get(name, name)}: learning from all {len(labels):,} rows")
-        whole = learn(rows, labels, own, lambda _: None, trial.fits)
         return self._head(head, whole, labels, harmless, self._languages(rows, labels)), report
 
     def _head(
@@ -218,11 +229,6 @@ class Adapting:
     def _correction(self, head: AdaptedHead, weights: bytes) -> Correction:
         made = AdaptedHead(app=head.app, environment=head.environment, name=head.name, version=head.version, weights=weights)
         return Correction(made, len(self.heads.names), self.words.table.dimensions)
-
-    def _frozen(self, name: str, rows: Rows) -> NDArray[np.int64]:
-        """The frozen heads' values for a score: the largest of its voters."""
-        columns = [self.heads.column(head) for head in own_heads(name)]
-        return np.asarray(self.heads.values(rows.logits)[:, columns].max(axis=1), np.int64)
 
     def _languages(self, rows: Rows, labels: NDArray[np.int64]) -> tuple[str, ...]:
         """Languages with enough labels of both classes."""

@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csr_array
 
 from core.evaluation import Curve, average_precision
@@ -40,7 +39,7 @@ LEVELS: Final = 2_048
 FALSE_ALARMS: Final = 0.01
 """At most this share of the benign rows fires."""
 AVERAGED: Final = 3
-PENALTIES: Final = (0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 MIXES: Final = ((1.0, 0.0, 0.0), (1.0, 0.3, 0.3), (1.0, 1.0, 1.0), (0.0, 1.0, 1.0))
 """Weights of the kernels of hashed features, embedding, and squared embedding."""
 OTHER_HEADS: Final = 0.1
@@ -49,7 +48,7 @@ OTHER_HEADS: Final = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Texts as scoring sees them, with their frozen logits (texts × heads) and embedding sums (texts × dimensions)."""
+    """Texts as scoring sees them, `with_frozen` of them (texts × heads + 1), and embedding sums (texts × dimensions)."""
 
     texts: Sequence[str]
     logits: Ints
@@ -117,9 +116,12 @@ def learn(
     weights = np.sqrt(np.where(labels == 1, 0.5 / positive, 0.5 / (1.0 - positive)))
     targets = np.where(labels == 1, 1.0, -1.0)
     done = []
+    spectra: dict[tuple[float, float, float], Spectrum] = {}
     for mix, penalty in fits:
-        kernel = kernels[0] + sum(weight * part for weight, part in zip(mix, kernels[1:], strict=True) if weight)
-        alpha, left_out = ridge(kernel, targets, weights, penalty)
+        if mix not in spectra:
+            kernel = kernels[0] + sum(weight * part for weight, part in zip(mix, kernels[1:], strict=True) if weight)
+            spectra = {mix: spectrum(kernel, weights)}  # one at a time: it is as large as the kernel
+        alpha, left_out = ridge(spectra[mix], targets, penalty)
         precision = float(average_precision(*Curve(labels, left_out).counts()))
         done.append(_Fit(precision, mix, penalty, alpha, left_out))
         say(f"kernels {mix}, penalty {penalty:g}: AUPRC {precision:.3f} left out")
@@ -127,26 +129,36 @@ def learn(
     return _quantised(design, best, labels)
 
 
-def ridge(kernel: Floats, targets: Floats, weights: Floats, penalty: float) -> tuple[Floats, Floats]:
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Eigenvalues and vectors of √W·K·√W, and √W: one decomposition serves all penalties."""
+
+    values: Floats
+    vectors: Floats
+    roots: Floats
+
+
+def spectrum(kernel: Floats, weights: Floats) -> Spectrum:
+    """Decompose a kernel (rows × rows) whose rows have weights."""
+    roots = np.sqrt(weights)
+    values, vectors = np.linalg.eigh(kernel * roots[:, None] * roots)
+    return Spectrum(np.maximum(values, 0.0), vectors, roots)
+
+
+def ridge(of: Spectrum, targets: Floats, penalty: float) -> tuple[Floats, Floats]:
     """(coefficients, leave-one-out predictions) of weighted kernel ridge regression.
 
-    With G = (K + penalty·diag(1/weights))⁻¹ and a = G·y the left-out prediction is y − a / diag(G).
+    With G = (K + penalty·W⁻¹)⁻¹ and a = G·y the left-out prediction is y − a / diag(G).
 
     >>> kernel = np.outer([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
-    >>> _, left_out = ridge(kernel, np.array([1.0, 2.0, 3.5]), np.ones(3), 0.5)
+    >>> _, left_out = ridge(spectrum(kernel, np.ones(3)), np.array([1.0, 2.0, 3.5]), 0.5)
     >>> float(left_out[0].round(4)), round(1 * (2 * 2 + 3 * 3.5) / (4 + 9 + 0.5), 4)
     (1.0741, 1.0741)
     """
-    system = kernel.copy()
-    system[np.diag_indices_from(system)] += penalty / weights
-    factor, failed = dpotrf(system, lower=1, overwrite_a=1)
-    if not failed:
-        inverse, failed = dpotri(factor, lower=1, overwrite_c=1)
-    if failed:
-        raise ValueError("the labels' kernel cannot be inverted")
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    alpha: Floats = inverse @ targets
-    return alpha, targets - alpha / np.diag(inverse)
+    inverse = 1.0 / (of.values + penalty)
+    alpha: Floats = of.roots * (of.vectors @ (inverse * (of.vectors.T @ (of.roots * targets))))
+    diagonal = of.roots**2 * (of.vectors**2 @ inverse)
+    return alpha, targets - alpha / diagonal
 
 
 def _design(rows: Rows, own: Sequence[int]) -> _Design:
@@ -215,7 +227,7 @@ def _quantised(design: _Design, fits: Sequence[_Fit], labels: Ints) -> Learned:
             values=values,
         ),
         left_out,
-        tuple((fit.mix, fit.penalty) for fit in fits),
+        tuple(sorted((fit.mix, fit.penalty) for fit in fits)),
     )
 
 

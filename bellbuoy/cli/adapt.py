@@ -55,7 +55,7 @@ def command(
 
     A row of FILE has `text` (or prompt, response, messages), `name` and `label` (0 or 1), or the forms of `bellbuoy
     evaluate-scorer`. 30 % of the rows are held out to compare the score before and after; then the correction is learned from
-    all of them. Near-duplicates count once. It is refused where there are too few labels, or where it does not do better.
+    all of them. Near-duplicates count once. It is refused where there are too few labels, or where it is not shown to do better.
 
     Without --activate it is kept in the data folder and changes nothing. Activated, it holds for this app and environment
     alone: through llm.config where a stack runs, and for `bellbuoy score --app`. The score's version becomes the scorer's
@@ -117,7 +117,7 @@ def _learn(
     learned: list[AdaptedHead] = []
     refused: list[str] = []
     for each, texts in sorted(read.texts.items()):
-        harmless_texts = adapting.benign(benign, each) if benign is not None else ()
+        harmless_texts = adapting.benign(benign, each) if benign is not None else []
         try:
             head, report = adapting.learn(
                 (known.kept.app, known.kept.environment), each, texts, known.next_version(each), seed, harmless_texts
@@ -125,12 +125,9 @@ def _learn(
         except Refused as error:
             refused.append(str(error))
             continue
-        better = report.gain.value > 0
         print_json(as_json(report, head)) if json else _print(report, head, read)
-        if not better and not force:
-            refused.append(
-                f"{report.name}: it does not do better on held-out rows ({report.gain.value:+.3f} AUPRC); --force keeps it"
-            )
+        if not report.better and not force:
+            refused.append(f"{report.name}: it is not shown to do better; --force keeps it")
             continue
         learned.append(head)
         if not dry_run:
@@ -225,6 +222,7 @@ def as_json(report: Report, head: AdaptedHead) -> dict[str, Any]:
         "before": {key: _plain(vars(value)) for key, value in report.before.figures.items()},
         "after": {key: _plain(vars(value)) for key, value in report.after.figures.items()},
         "gain": _plain(vars(report.gain)),
+        "gain_of_all": _plain(vars(report.gain_of_all)),
         "dropped": dict(report.dropped),
         "notes": list(report.notes),
     }
@@ -244,8 +242,7 @@ def _print(report: Report, head: AdaptedHead, read: LabelFile) -> None:
         typer.echo(f"left out: {dropped}")
     rows = [(title, figure(report.before.figures[key]), figure(report.after.figures[key])) for key, title in _SHOWN]
     typer.echo(table((f"ON {report.held_out:,} HELD-OUT ROWS", "BEFORE", "AFTER"), rows))
-    sure = "" if report.gain.low > 0 else ", which may be chance"
-    typer.echo(f"gain of AUPRC {figure(report.gain)}{sure}")
+    typer.echo(f"gain of AUPRC {figure(report.gain)}; over all rows, each left out in turn, {figure(report.gain_of_all)}")
     for note in report.notes:
         typer.echo(note)
 

@@ -4,7 +4,7 @@ A text's margin is, in units of 2**-20 and in integers only,
 
     bias + Σ frozen[h]·logit[h] + scale·Σ gram[id] / √(number of ids) + linear·x + xᵀ·quadratic·x
 
-with x the text's embedding, taken to unit length, less the mean of the app's texts, taken to unit length again. A
+with the frozen score's own log-odds as the last of the logits, and x the text's embedding, taken to unit length, less the mean of the app's texts, taken to unit length again. A
 monotone table turns the margin into a fixed-point probability.
 """
 
@@ -70,7 +70,7 @@ def scale(factor: float) -> Scale:
 class AdaptedWeights:
     """The numbers of a correction.
 
-    `frozen` (heads) is in 2**-20 of a margin per 2**-16 of a logit; `ids` ascend, `grams` are their weights; `mean` and
+    `frozen` (heads + 1) is in 2**-20 of a margin per 2**-16 of a logit; `ids` ascend, `grams` are their weights; `mean` and
     `linear` have one entry per dimension, `quadratic` is dimensions × dimensions and symmetric. A margin counts as level
     `(margin - low) // step`; `values` (non-decreasing) is each level's fixed-point probability.
     """
@@ -173,6 +173,27 @@ def features_of(texts: Sequence[str]) -> Features:
     return extract([normalise(text).text for text in texts])
 
 
+def log_odds(values: Sequence[int] | Ints) -> Ints:
+    """log2(p / (1 - p)) of fixed-point probabilities in 1/1,024, by integers alone: between powers of two it runs straight.
+
+    >>> log_odds([0, 32_767, 65_535]).tolist()
+    [-16384, 0, 16384]
+    """
+    p = np.asarray(values, np.int64)
+    return _log2(p + 1) - _log2(65_536 - p)
+
+
+def _log2(x: Ints) -> Ints:
+    exponent = np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1
+    power = np.left_shift(np.int64(1), exponent)
+    return np.asarray((exponent << 10) + ((x - power << 10) >> exponent))
+
+
+def with_frozen(logits: Ints, values: Sequence[int] | Ints) -> Ints:
+    """Logits of the heads and, as the last column, the log-odds of the frozen score."""
+    return np.column_stack((logits, log_odds(values)))
+
+
 def unit_vectors(vectors: NDArray[np.integer]) -> Ints:
     """Vectors (texts × dimensions) at length 2**14, rounded down; a zero vector stays zero.
 
@@ -195,7 +216,7 @@ class Correction:
         """Raises ValueError where it is for another number of frozen heads or dimensions."""
         self.head = head
         self.weights = w = unpack(head.weights)
-        if len(w.frozen) != heads or len(w.mean) != dimensions:
+        if len(w.frozen) != heads + 1 or len(w.mean) != dimensions:
             raise ValueError(f"the correction of {head.name} for {head.app} was made for other heads or another embedding")
         self._grams = np.zeros(BUCKETS, np.int8)
         self._grams[w.ids] = w.grams
@@ -203,7 +224,7 @@ class Correction:
         self._quadratic = w.quadratic.astype(np.float64)
 
     def margins(self, texts: Sequence[str], logits: Ints, vectors: NDArray[np.integer]) -> Ints:
-        """Margins of texts, given their frozen logits (texts × heads) and their embedding (texts × dimensions)."""
+        """Margins of texts, given `with_frozen` (texts × heads + 1) and their embedding (texts × dimensions)."""
         w = self.weights
         features = features_of(texts)
         counts = np.minimum(np.diff(features.ends), len(_INVERSE_ROOTS) - 1)

@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 
 from core.metrics import FIRES, METRICS
-from core.scoring.adapted import MAX_VERSION, Correction, unpack, versioned
+from core.scoring.adapted import MAX_VERSION, Correction, unpack, versioned, with_frozen
 from core.scoring.batch import Batch, Scores
 from core.scoring.heads import Heads
 from core.scoring.languages import language
 from core.scoring.normalise import normalise
-from core.scoring.safety import JAILBREAK, NOT_COVERED, PROMPT_VOTERS, RESPONSE_VOTERS, UNSAFE
+from core.scoring.safety import JAILBREAK, NOT_COVERED, UNSAFE
 from schemas.messages import AdaptedHead, Reason, Score
 
 Part = Literal["prompt", "response"]
@@ -33,13 +33,13 @@ def own_heads(metric: str) -> tuple[str, ...]:
     """The frozen heads that a metric is made of. Raises ValueError for one that cannot be corrected.
 
     >>> own_heads("response.safety.unsafe"), own_heads("prompt.safety.hate")
-    (('toxic', 'reply'), ('hate',))
+    (('response_unsafe',), ('hate',))
     """
     if metric not in METRICS or METRICS[metric].scorer not in _SCORERS or METRICS[metric].kind != "rate":
         raise ValueError(f"{metric} is no score that labels can correct")
     last = metric.rpartition(".")[2]
     if last == UNSAFE:
-        return PROMPT_VOTERS if part_of(metric) == "prompt" else RESPONSE_VOTERS
+        return (f"{part_of(metric)}_{UNSAFE}",)
     if last == JAILBREAK or METRICS[metric].scorer == "safety" or last == "refusal":
         return (last,)
     raise ValueError(f"{metric} is no score that labels can correct")
@@ -111,14 +111,15 @@ class Corrections:
                 for name, score in zip(by, frozen, strict=True)
             ]
         prompt = entry.part == "prompt"
-        sums = batch.prompts if prompt else batch.responses
-        logits = batch.prompt_logits if prompt else batch.response_logits
         texts = [reading.text for reading in (getattr(batch.readings[number], entry.part) for number in numbers)]
         chosen = np.array(numbers)
-        margins = entry.correction.margins(texts, logits[chosen], sums.vectors[chosen])
+        logits = (batch.prompt_logits if prompt else batch.response_logits)[chosen]
+        vectors = batch.prompts.vectors[chosen] if prompt else batch.words.sums(texts).vectors
+        evidences = (batch.prompts.evidence if prompt else batch.response_evidence)[chosen]
+        margins = entry.correction.margins(texts, with_frozen(logits, [score.value for score in frozen]), vectors)
         values = entry.correction.values(margins).tolist()
         results = []
-        for name, score, text, value, evidence in zip(by, frozen, texts, values, sums.evidence[chosen], strict=True):
+        for name, score, text, value, evidence in zip(by, frozen, texts, values, evidences, strict=True):
             if any(reason.rule == NOT_COVERED for reason in score.reasons) and language(evidence) not in head.languages:
                 results.append(Score(scorer=name, value=min(value, FIRES - 1), reasons=score.reasons))
             elif value < FIRES:

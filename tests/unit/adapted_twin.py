@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 
 from core.adaptation import Learned, Rows, learn
-from core.scoring.adapted import pack
+from core.scoring.adapted import pack, with_frozen
 from core.scoring.heads import Heads
 from core.scoring.words import WordSums
 from schemas.messages import AdaptedHead
@@ -50,7 +50,7 @@ def labelled(count: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
 
 def rows(texts: list[str]) -> Rows:
     heads = Heads(heads_twin(), embedding_twin())
-    return Rows(texts, heads.logits(texts), WordSums(embedding_twin()).sums(texts).vectors)
+    return Rows(texts, with_frozen(heads.logits(texts), [0] * len(texts)), WordSums(embedding_twin()).sums(texts).vectors)
 
 
 @cache

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from adapters.adapted import KeptCorrections, UnreadableCorrections, corrections_path, load_corrections, save_corrections
 from adapters.settings import Settings
 from bellbuoy.configuration import ConfigConflict, check_change
-from core.adaptation import FALSE_ALARMS, calibrated, learn, ridge
+from core.adaptation import FALSE_ALARMS, calibrated, learn, ridge, spectrum
 from core.label_rows import distinct, sampled, split, too_few
 from core.metrics import FIRES
-from core.scoring import ScoredText, Scoring
+from core.scoring import SCORER_VERSIONS, ScoredText, Scoring
 from core.scoring.adapted import MAX_BYTES, Correction, centred, pack, quadratic_form, unpack
 from core.scoring.corrections import check_adapted, own_heads, rolled_back
 from core.scoring.safety import NOT_COVERED
@@ -26,6 +26,8 @@ from tests.unit.adapted_twin import NAME, adapted_head, labelled, learned, rows
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.heads_twin import heads_twin
 from tests.unit.test_scoring import chat, config
+
+BASE = SCORER_VERSIONS["safety"]
 
 
 def correction() -> Correction:
@@ -63,9 +65,9 @@ def test_left_out_predictions_are_those_of_a_fit_without_the_row() -> None:
     draw = np.random.default_rng(0)
     points = draw.normal(size=(30, 4))
     kernel, targets, weights = points @ points.T + 1.0, draw.normal(size=30), draw.uniform(0.5, 2.0, 30)
-    _, left_out = ridge(kernel, targets, weights, 0.7)
+    _, left_out = ridge(spectrum(kernel, weights), targets, 0.7)
     rest = np.arange(1, 30)
-    alpha, _ = ridge(kernel[np.ix_(rest, rest)], targets[rest], weights[rest], 0.7)
+    alpha, _ = ridge(spectrum(kernel[np.ix_(rest, rest)], weights[rest]), targets[rest], 0.7)
     assert left_out[0] == pytest.approx(kernel[0, rest] @ alpha)
 
 
@@ -173,7 +175,7 @@ def test_a_quadratic_form_is_exact_and_the_same_for_a_row_alone() -> None:
 def test_an_empty_text_has_a_margin() -> None:
     zero = np.zeros((1, embedding_twin().dimensions), np.int32)
     assert centred(zero, learned().weights.mean).shape == zero.shape
-    assert len(correction().margins([""], np.zeros((1, len(heads_twin().names)), np.int64), zero)) == 1
+    assert len(correction().margins([""], np.zeros((1, len(heads_twin().names) + 1), np.int64), zero)) == 1
 
 
 # --- scoring ------------------------------------------------------------------------------------------------------
@@ -182,18 +184,18 @@ def test_an_empty_text_has_a_margin() -> None:
 def test_a_correction_holds_for_its_app_alone() -> None:
     text = "please tell me glorp how the train goes"
     ours, theirs = scored(desk(text), chat(text))
-    assert ours.scores[NAME].scorer == "safety@1003"
+    assert ours.scores[NAME].scorer == f"safety@{BASE}003"
     assert theirs == scoring().interactions([chat(text)])[0]
 
 
 def test_a_correction_holds_for_its_environment_alone() -> None:
     (other,) = scored(msgspec.structs.replace(desk("glorp"), environment="staging"))
-    assert other.scores[NAME].scorer == "safety@1"
+    assert other.scores[NAME].scorer == f"safety@{BASE}"
 
 
 def test_other_scores_of_the_app_keep_their_version() -> None:
     (ours,) = scored(desk("glorp"))
-    assert ours.scores["prompt.safety.jailbreak"].scorer == "safety@1"
+    assert ours.scores["prompt.safety.jailbreak"].scorer == f"safety@{BASE}"
 
 
 @pytest.mark.parametrize("size", [1, 7, 137])
@@ -230,14 +232,14 @@ def test_a_language_with_labels_is_covered() -> None:
 
 def test_a_correction_of_older_heads_changes_the_version_and_nothing_else() -> None:
     (ours,), (frozen,) = scored(desk("glorp"), adapted=(adapted_head(heads="0" * 64),)), scoring().interactions([desk("glorp")])
-    assert ours.scores[NAME].scorer == "safety@1003"
+    assert ours.scores[NAME].scorer == f"safety@{BASE}003"
     assert ours.scores[NAME].value == frozen.scores[NAME].value
 
 
 def test_a_response_is_corrected_by_its_own_text() -> None:
     head = adapted_head(name="response.safety.unsafe")
     (ours,) = scored(desk("hello", "please tell me glorp how"), adapted=(head,))
-    assert ours.scores["response.safety.unsafe"].scorer == "safety@1003"
+    assert ours.scores["response.safety.unsafe"].scorer == f"safety@{BASE}003"
     assert {reason.text for reason in ours.scores["response.safety.unsafe"].reasons} <= {"response"}
 
 
