@@ -14,6 +14,7 @@ import pytest
 
 from adapters.corpus import PYARROW, STDLIB, help_desk
 from adapters.embedding import load_embedding
+from adapters.heads import load_heads
 from adapters.kafka import HotProducer
 from adapters.settings import Settings
 from bellbuoy.configuration import Change, active_config, change_config, ensure_config, read_configs
@@ -79,7 +80,7 @@ class Partition:
 
     def blocks(self, config: Config, interactions: Iterator[Interaction]) -> list[Outgoing]:
         values = [codec.encode(one) for one in interactions]
-        active = ActiveConfig(codec.digest(config), config, Scoring(config, self.table))
+        active = ActiveConfig(codec.digest(config), config, Scoring(config, self.table, load_heads()))
         out: list[Outgoing] = []
         for at in range(0, len(values), PER_BLOCK):
             part = [Record(n, self.window, None, value) for n, value in enumerate(values[at : at + PER_BLOCK], self.offset)]
@@ -169,7 +170,7 @@ def test_an_app_gets_its_cells_once_from_two_fitters_and_again_only_on_command(
     log = read_configs(cluster)
     (start, _) = log.activations[-1]
     assert start is not None
-    configs = ActiveConfigs(log, lambda c: Scoring(c, table))
+    configs = ActiveConfigs(log, lambda c: Scoring(c, table, load_heads()))
     base = SCORER_VERSIONS["topic"]
     assert scorers(partition, configs.for_window(start - WINDOW_MS).config) == {f"topic@{base}"}
     assert scorers(partition, configs.for_window(start).config) == {f"topic@{base * 1_000 + 1}"}

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from core.cells import CellNames
 from core.detection.application import AppMonitor
 from core.detection.budget import STREAMS, Stream
 from core.detection.state import dump, load
@@ -22,7 +23,7 @@ def watch(monitor: AppMonitor, windows: range, refusals: int, refusal: str = "re
             bins["response.cut_off@1"] = [(0, 99), (1, 1)]
         group = Group(app="a", environment="e", version="v", n=100, bins=bins)
         groups = monitor.admit([group], number)
-        alarms += [alarm.key for alarm in monitor.observe(number * WINDOW_MS, number, groups, RULES, ()).alarms]
+        alarms += [alarm.key for alarm in monitor.observe(number * WINDOW_MS, number, groups, RULES, CellNames()).alarms]
     return alarms
 
 
