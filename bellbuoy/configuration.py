@@ -83,19 +83,14 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
     fewer = [topic for topic, count in current.partitions.items() if here.partitions.get(topic, 0) < count]
     if fewer:
         raise ConfigConflict(f"{', '.join(fewer)}: fewer partitions than the active config waits for")
+    if unknown := not_of_this_release(current, here):
+        raise ConfigConflict(
+            f"the log was scored by another release ({', '.join(unknown)}), and this one can neither finish what that one began nor "
+            "repeat it: run that release on these data, or begin anew (`make clean` drops the embedded stack's data)"
+        )
     reasons = []
-    if current.scorers != here.scorers:
-        old, new = current.scorers, here.scorers
-        changed = [
-            f"{name} {old.get(name, '-')} → {new.get(name, '-')}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
-        reasons.append(f"scorer versions changed: {', '.join(changed)}")
-    if current.embedding != here.embedding:
-        reasons.append(f"the embedding table changed: {current.embedding[:12]} → {here.embedding[:12]}")
-    if current.heads != here.heads:
-        reasons.append(f"the learned heads changed: {current.heads[:12]} → {here.heads[:12]}")
+    if added := sorted(here.scorers.keys() - current.scorers.keys()):
+        reasons.append(f"scorers were added: {', '.join(added)}")
     if current.partitions != here.partitions:
         reasons.append(f"partitions were added: {dict(here.partitions)}")
     if not here.receipt_keys.items() <= current.receipt_keys.items():
@@ -105,13 +100,20 @@ def ensured(current: Config | None, here: Installation) -> Change | None:
     config = msgspec.structs.replace(
         current,
         scorers=dict(here.scorers),
-        embedding=here.embedding,
-        heads=here.heads,
         partitions=dict(here.partitions),
         receipt_keys=current.receipt_keys | dict(here.receipt_keys),
-        cells=[own for own in current.cells if own.embedding == here.embedding],
     )
     return Change(config, "; ".join(reasons))
+
+
+def not_of_this_release(config: Config, here: Installation) -> list[str]:
+    """What a config scores with that this code does not have: older versions of scorers and of their tables."""
+    unknown = [f"{name}@{version}" for name, version in sorted(config.scorers.items()) if here.scorers.get(name) != version]
+    if config.embedding != here.embedding:
+        unknown.append(f"embedding {config.embedding[:12]}")
+    if config.heads != here.heads:
+        unknown.append(f"heads {config.heads[:12] or 'none'}")
+    return unknown
 
 
 def installation(settings: Settings) -> Installation:

@@ -47,6 +47,7 @@ PROCESSES: Final = (
     "gateway",
     "deploy-worker",
     "finetune-worker",
+    "fitter",
 )
 """Those that need Kafka's topics or the store's tables, in the order of a start; stopped in reverse, what takes requests first."""
 _STOP_S: Final = {"processor": 20.0, "sink": 20.0, "controller": 20.0, "store": 30.0, "gateway": 30.0} | dict.fromkeys(

@@ -32,9 +32,7 @@ def test_a_config_that_fits_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("scorers", {"refusal": 2, "topic": 1}, "scorer versions changed: refusal 1 → 2"),
-        ("scorers", {"refusal": 1}, "scorer versions changed: topic 1 → -"),
-        ("embedding", "b" * 64, "the embedding table changed: aaaaaaaaaaaa → bbbbbbbbbbbb"),
+        ("scorers", {"pii": 2, "refusal": 1, "topic": 1}, "scorers were added: pii"),
         ("partitions", {INTERACTIONS: 8, FEEDBACK: 2}, "partitions were added"),
         ("receipt_keys", {"new": "a2V5"}, "a receipt key was added"),
     ],
@@ -54,9 +52,23 @@ def test_old_receipts_stay_valid_when_a_key_is_added() -> None:
 
 def test_what_a_person_set_survives_an_upgrade() -> None:
     config = changed(first(), reference_events=700, mode="auto")
-    change = ensured(config, Installation(**{**vars(HERE), "embedding": "b" * 64}))
+    change = ensured(config, Installation(**{**vars(HERE), "scorers": {"pii": 2, "refusal": 1, "topic": 1}}))
     assert change is not None
     assert change.config.rules == config.rules
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("scorers", {"refusal": 2, "topic": 1}, "refusal@1"),
+        ("scorers", {"refusal": 1}, "topic@1"),
+        ("embedding", "b" * 64, "embedding aaaaaaaaaaaa"),
+        ("heads", "b" * 64, "heads "),
+    ],
+)
+def test_a_log_that_this_release_cannot_score_on_is_refused_with_what_to_do(field: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigConflict, match=f"another release .*{words}.*make clean"):
+        ensured(first(), Installation(**{**vars(HERE), field: value}))
 
 
 def test_a_cluster_with_other_shards_or_fewer_partitions_is_refused() -> None:
