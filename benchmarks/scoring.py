@@ -2,9 +2,11 @@
 
 The peer is wordllama's own embedding of the same prompts, in the same run, against our topic and novelty.
     python -m benchmarks.scoring --texts 100000
+    python -m benchmarks.scoring --texts 20000 --peers      (installs them into throwaway venvs)
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -17,6 +19,7 @@ from adapters.embedding import check_source, load_embedding
 from adapters.heads import load_heads
 from adapters.settings import Settings
 from benchmarks.report import emit
+from benchmarks.scoring_peers import measured
 from core.redaction import Redactor
 from core.scoring import SCORER_VERSIONS, SCORERS, Scoring
 from core.scoring.batch import Batch, Reading, Scorer
@@ -36,7 +39,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=100_000)
-    count = parser.parse_args().texts
+    parser.add_argument("--peers", action="store_true", help="beside the peers that install")
+    given = parser.parse_args()
+    count = given.texts
     table = load_embedding(Settings())
     pairs = list(long_texts(Random(1), count, 1_300))
     chats = [_chat(prompt, response, number) for number, (prompt, response) in enumerate(pairs)]
@@ -58,6 +63,12 @@ def main() -> None:
             "us_cpu/interaction",
             PACKAGES,
         )
+    sized = {f"prompt_{size}": list(dict.fromkeys((p + " " + r)[:size] for p, r in pairs)) for size in (170, 800)}
+    rates = {name: 1e6 / _total([_chat(text, None, 1) for text in texts], table) for name, texts in sized.items()}
+    for name, rate in rates.items():
+        emit(f"scoring.{name}.rate", rate, "texts/s/core", PACKAGES)
+    if given.peers:
+        _peers(sized, rates)
     _parts(chats[:PART_TEXTS], table)
     _peer([prompt for prompt, _ in pairs[:PART_TEXTS]], table)
 
@@ -113,6 +124,16 @@ def _peer(prompts: list[str], table: EmbeddingTable) -> None:
     emit("scoring.topic.cold", ours, "us_cpu/text", PACKAGES)
     emit("scoring.peer.wordllama_embed", theirs, "us_cpu/text", PACKAGES)
     emit("scoring.peer.ratio", theirs / ours, "x", PACKAGES)
+
+
+def _peers(texts: dict[str, list[str]], ours: dict[str, float]) -> None:
+    """Each peer on the same distinct texts; one that cannot be installed or run says why on stderr."""
+    for peer, rates, reason in measured(texts):
+        if reason is not None:
+            print(f"{peer}: not measured: {reason}", file=sys.stderr, flush=True)
+        for name, rate in rates.items():
+            emit(f"scoring.peer.{peer}.{name}.rate", rate, "texts/s/core", PACKAGES)
+            emit(f"scoring.peer.{peer}.{name}.ratio", ours[name] / rate, "x", PACKAGES)
 
 
 def _steps(items: Sequence[T]) -> Iterator[Sequence[T]]:
