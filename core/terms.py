@@ -13,13 +13,25 @@ from functools import lru_cache
 from typing import Final
 
 from core.scoring.cut import words
-from core.scoring.small_words import SMALL_WORDS
 
 LEAST_SUPPORT: Final = 5
 """Different people in its cell, and different texts, that a term must come from."""
 MAX_TERMS: Final = 3
 _SHORTEST, _LONGEST = 3, 24
-_SMALL: Final = frozenset(word for line in SMALL_WORDS.values() for word in line.split())
+_SMALL: Final = frozenset(
+    word
+    for line in (
+        "the and that this these those with from for are was were been being have has had does did done not but you your yours",
+        "they them their there here what when where which while who whom whose why how can could should would will may might",
+        "must shall than then too very also just only into onto over under about after before because through please thanks",
+        "want need get got some any all each every more most much many such same other another its our ours his her him she",
+        "der die das und ist nicht ich ein eine einen wie mit von für auf was sie wir kann auch aber wenn werden wird sind mir",
+        "mich bitte haben hat oder nach bei aus noch nur über les des est une que qui dans pour pas sur avec nous aux comment",
+        "mais sont plus cette mon votre los las una por con para como del pero está son cuando quiero este esta porque tengo",
+        "não mas você quando isso che per non come della sono questo perché anche het een van niet voor met hoe wat",
+    )
+    for word in line.split()
+)
 _PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z0-9_ -]{0,40}(?:[:#][^\[\]\s]{0,80})?\]")
 _FRACTION_BITS: Final = 16
 _LEAST_ODDS: Final = 1 << _FRACTION_BITS

@@ -15,7 +15,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 _KNOWN = {
-    "$schema", "$id", "$defs", "$ref", "title", "description", "default", "type", "enum", "anyOf",
+    "$schema", "$id", "$defs", "$ref", "title", "description", "default", "contentEncoding", "type", "enum", "anyOf",
     "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems",
 }  # fmt: skip
 

@@ -14,7 +14,6 @@ import pytest
 
 from adapters.corpus import PYARROW, STDLIB, help_desk
 from adapters.embedding import load_embedding
-from adapters.heads import load_heads
 from adapters.kafka import HotProducer
 from adapters.settings import Settings
 from bellbuoy.configuration import Change, active_config, change_config, ensure_config, read_configs
@@ -31,10 +30,12 @@ from schemas.topics import INTERACTIONS
 from services.fitter import collect, publish
 from streams.active_configs import ActiveConfigs
 from tests.conftest import ROOT
+from tests.unit.heads_twin import heads_twin
 
 pytestmark = pytest.mark.integration
 
 EVENTS = 600
+HEADS = heads_twin(256, bias=-1_000)
 PER_BLOCK = 100
 APP, ENVIRONMENT = "desk", "production"
 
@@ -52,7 +53,7 @@ def cluster(fresh_broker: Settings) -> Settings:
     def sooner(_: object) -> Change:
         config = active_config(fresh_broker)
         rules = msgspec.structs.replace(config.rules, fit=FitRules(events=EVENTS))
-        return Change(msgspec.structs.replace(config, rules=rules), "a test's")
+        return Change(msgspec.structs.replace(config, rules=rules, heads=HEADS.digest), "a test's")
 
     change_config(fresh_broker, sooner)
     return fresh_broker
@@ -80,7 +81,7 @@ class Partition:
 
     def blocks(self, config: Config, interactions: Iterator[Interaction]) -> list[Outgoing]:
         values = [codec.encode(one) for one in interactions]
-        active = ActiveConfig(codec.digest(config), config, Scoring(config, self.table, load_heads()))
+        active = ActiveConfig(codec.digest(config), config, Scoring(config, self.table, HEADS))
         out: list[Outgoing] = []
         for at in range(0, len(values), PER_BLOCK):
             part = [Record(n, self.window, None, value) for n, value in enumerate(values[at : at + PER_BLOCK], self.offset)]
@@ -170,7 +171,7 @@ def test_an_app_gets_its_cells_once_from_two_fitters_and_again_only_on_command(
     log = read_configs(cluster)
     (start, _) = log.activations[-1]
     assert start is not None
-    configs = ActiveConfigs(log, lambda c: Scoring(c, table, load_heads()))
+    configs = ActiveConfigs(log, lambda c: Scoring(c, table, HEADS))
     base = SCORER_VERSIONS["topic"]
     assert scorers(partition, configs.for_window(start - WINDOW_MS).config) == {f"topic@{base}"}
     assert scorers(partition, configs.for_window(start).config) == {f"topic@{base * 1_000 + 1}"}

@@ -110,7 +110,7 @@ def _topics(fit: int, changed_from: int = 1_000_000) -> BacktestReport:
         said = draw.choices(TOPICS[draw.choice(known)], k=4) + draw.choices(FILLER, k=2)
         lines.append(line(id=str(n), time=1_700_000_000 + n, prompt=" ".join(said), user=f"u{n % 40}"))
     rules = msgspec.structs.replace(_rules(), reference_events=500, fit=FitRules(events=fit))
-    return backtest_file(lines, planted_twin(), heads_twin(32, bias=-1_000), rules=rules)
+    return backtest_file(lines, planted_twin(), heads_twin(bias=-1_000), rules=rules)
 
 
 def test_an_app_gets_cells_of_its_own_after_the_lines_that_the_rules_say() -> None:

@@ -116,6 +116,12 @@ def test_a_term_needs_five_people_and_five_texts() -> None:
     assert "dough" not in named(5, 4)
 
 
+def test_a_frequent_noun_is_a_term_where_it_is_the_topic() -> None:
+    said = [Document(f"ticket {FILLER[n % 7]}", f"user {n}", 0) for n in range(40)]
+    rest = [Document("dough please", f"user {n}", 1) for n in range(40)]
+    assert "ticket" in cell_terms([*said, *rest], 2, planted_twin().tokenise, lambda _: "nothing")[0]
+
+
 def test_an_app_with_one_service_account_gets_terms_by_conversation() -> None:
     own = fit([Prompt(p.text, "service", p.thread) for p in prompts(900)])
     assert any(word in own.names[0] for topic in TOPICS.values() for word in topic)

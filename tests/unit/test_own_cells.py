@@ -24,18 +24,12 @@ from tests.unit.test_fitter import prompts
 
 TABLE = planted_twin()
 OWN = fit_cells("desk", "production", 3, prompts(900), WordSums(TABLE))
+HEADS = heads_twin(DIMENSIONS, bias=-1_000)
 BASE = SCORER_VERSIONS["topic"]
 
 
 def config(*own: OwnCells) -> Config:
-    return Config(
-        scorers={"topic": BASE},
-        embedding=TABLE.digest,
-        partitions={},
-        shards=1,
-        heads=heads_twin(TABLE.dimensions).digest,
-        cells=list(own),
-    )
+    return Config(scorers={"topic": BASE}, embedding=TABLE.digest, partitions={}, shards=1, heads=HEADS.digest, cells=list(own))
 
 
 def asked(text: str, app: str = "desk", environment: str = "production") -> Interaction:
@@ -43,7 +37,7 @@ def asked(text: str, app: str = "desk", environment: str = "production") -> Inte
 
 
 def scores(interaction: Interaction, *own: OwnCells) -> dict[str, Score]:
-    (result,) = Scoring(config(*own), TABLE, heads_twin(TABLE.dimensions)).interactions([interaction])
+    (result,) = Scoring(config(*own), TABLE, HEADS).interactions([interaction])
     return result.scores
 
 
@@ -72,7 +66,7 @@ def test_chunks_give_equal_bytes_with_own_cells(size: int) -> None:
     second = msgspec.structs.replace(OWN, app="bakery", version=9)
 
     def encoded(size: int) -> list[bytes]:
-        scorer = Scoring(config(OWN, second), TABLE, heads_twin(TABLE.dimensions))
+        scorer = Scoring(config(OWN, second), TABLE, HEADS)
         return [msgspec.json.encode(t) for at in range(0, 1_100, size) for t in scorer.interactions(records[at : at + size])]
 
     assert encoded(size) == encoded(1)
@@ -105,12 +99,12 @@ def test_a_reference_of_own_cells_has_a_bin_for_each() -> None:
 
 def test_cells_of_another_embedding_are_refused() -> None:
     with pytest.raises(ValueError, match="belong to the embedding"):
-        Scoring(config(msgspec.structs.replace(OWN, embedding="f" * 64)), TABLE, heads_twin(TABLE.dimensions))
+        Scoring(config(msgspec.structs.replace(OWN, embedding="f" * 64)), TABLE, HEADS)
 
 
 def test_cells_of_other_dimensions_are_refused() -> None:
     with pytest.raises(ValueError, match="dimensions"):
-        Scoring(config(msgspec.structs.replace(OWN, centroids=OWN.centroids * 2)), TABLE, heads_twin(TABLE.dimensions))
+        Scoring(config(msgspec.structs.replace(OWN, centroids=OWN.centroids * 2)), TABLE, HEADS)
 
 
 def test_a_config_keeps_its_cells_over_the_wire() -> None:

@@ -25,17 +25,18 @@ from schemas.messages import (
     Rules,
 )
 from schemas.topics import COMMANDS, INTERACTIONS
-from tests.unit.embedding_twin import planted_twin
+from tests.unit.embedding_twin import DIMENSIONS, planted_twin
 from tests.unit.heads_twin import heads_twin
 from tests.unit.test_fitter import prompts
 
 TABLE = planted_twin()
+HEADS = heads_twin(DIMENSIONS, bias=-1_000)
 RULES = Rules(reference_events=1_000, rules=DEFAULT_RULES.rules)
 PER_WINDOW = 50
 CONFIG = Config(
     scorers={"topic": SCORER_VERSIONS["topic"]},
     embedding=TABLE.digest,
-    heads=heads_twin(TABLE.dimensions).digest,
+    heads=HEADS.digest,
     partitions={INTERACTIONS: 1},
     shards=1,
     rules=RULES,
@@ -66,7 +67,7 @@ class Desk:
         self.log.activations.append(
             (self.window * WINDOW_MS if self.window else None, Activation(id=name, config=name, actor="fitter", reason="test"))
         )
-        self.active = ActiveConfig(name, config, Scoring(config, TABLE, heads_twin(TABLE.dimensions)))
+        self.active = ActiveConfig(name, config, Scoring(config, TABLE, HEADS))
 
     def ask(
         self, windows: int, topics: tuple[str, ...] = ("bread", "travel"), *, commands: tuple[Command, ...] = ()
