@@ -1,6 +1,7 @@
 """An app's own correction: how it is learned, packed, applied to that app alone, and taken back."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -17,8 +18,10 @@ from core.adaptation import FALSE_ALARMS, calibrated, learn, ridge, spectrum
 from core.label_rows import distinct, sampled, split, too_few
 from core.metrics import FIRES
 from core.scoring import SCORER_VERSIONS, ScoredText, Scoring
-from core.scoring.adapted import MAX_BYTES, Correction, centred, pack, quadratic_form, unpack
+from core.scoring.adapted import MAX_BYTES, Correction, centred, features_of, pack, quadratic_form, unpack
 from core.scoring.corrections import check_adapted, own_heads, rolled_back
+from core.scoring.features import BUCKETS, read, words
+from core.scoring.normalise import normalise
 from core.scoring.safety import NOT_COVERED
 from schemas.codec import decode, encode
 from schemas.messages import AdaptedHead, Config, Interaction
@@ -176,6 +179,20 @@ def test_an_empty_text_has_a_margin() -> None:
     zero = np.zeros((1, embedding_twin().dimensions), np.int32)
     assert centred(zero, learned().weights.mean).shape == zero.shape
     assert len(correction().margins([""], np.zeros((1, len(heads_twin().names) + 1), np.int64), zero)) == 1
+
+
+def test_the_cache_of_words_adds_up_what_the_features_say() -> None:
+    draw = Random(6)
+    texts = [
+        " ".join(draw.choices(["glorp", "train", "GL0RP", "ünï", "中文", "a", "b", "c"], k=draw.randint(0, 60)))
+        for _ in range(50)
+    ]
+    features, made = features_of(texts), correction()
+    dense = np.zeros(BUCKETS, np.int64)
+    dense[made.weights.ids] = made.weights.grams
+    sums = [int(dense[features.ids[start:end]].sum()) for start, end in pairwise(features.ends)]
+    total, counts = made._words.sums([words(read(normalise(text).text)) for text in texts])
+    assert (total.tolist(), counts.tolist()) == (sums, np.diff(features.ends).tolist())
 
 
 # --- scoring ------------------------------------------------------------------------------------------------------
