@@ -15,6 +15,7 @@ from adapters.adapted import KeptCorrections, UnreadableCorrections, corrections
 from adapters.settings import Settings
 from bellbuoy.configuration import ConfigConflict, check_change
 from core.adaptation import FALSE_ALARMS, calibrated, learn, ridge, spectrum
+from core.detection.application import _supersedes
 from core.label_rows import distinct, sampled, split, too_few
 from core.metrics import FIRES
 from core.scoring import SCORER_VERSIONS, ScoredText, Scoring
@@ -23,6 +24,7 @@ from core.scoring.corrections import check_adapted, own_heads, rolled_back
 from core.scoring.features import BUCKETS, read, words
 from core.scoring.normalise import normalise
 from core.scoring.safety import NOT_COVERED
+from core.summary import Tallies
 from schemas.codec import decode, encode
 from schemas.messages import AdaptedHead, Config, Interaction
 from tests.unit.adapted_twin import NAME, adapted_head, labelled, learned, rows
@@ -359,3 +361,23 @@ def test_the_newest_versions_are_kept(tmp_path: Path) -> None:
     settings_ = Settings(data_dir=tmp_path)
     save_corrections(settings_, KeptCorrections("desk", "production", [adapted_head(version=n) for n in range(1, 31)]))
     assert [head.version for head in load_corrections(settings_, "desk", "production").learned] == list(range(11, 31))
+
+
+# --- detection ----------------------------------------------------------------------------------------------------
+
+
+def test_a_block_counts_corrected_and_frozen_scores_under_different_identities() -> None:
+    tallies = Tallies(1)
+    texts = ["please tell me glorp how", "the train goes to town"] * 5
+    batch = [one for text in texts for one in (desk(text), chat(text))]
+    for said, text in zip(batch, scored(*batch), strict=True):
+        tallies.interaction((said.app, said.environment, "v"), text.scores)
+    groups = {group.app: group for group in tallies.groups(0, frozenset(), 10)}
+    ours = {key for key in groups["desk"].bins if key.startswith(f"{NAME}@")}
+    theirs = {key for key in groups["a"].bins if key.startswith(f"{NAME}@")}
+    assert (ours, theirs) == ({f"{NAME}@{BASE}003"}, {f"{NAME}@{BASE}"})
+
+
+def test_a_later_correction_replaces_the_reference_of_an_earlier_one() -> None:
+    keys = [f"{NAME}@{BASE}", f"{NAME}@{BASE}001", f"{NAME}@{BASE}002", f"{NAME}@{BASE + 1}001"]
+    assert all(_supersedes(new, old) for old, new in pairwise(keys))
