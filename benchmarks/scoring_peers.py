@@ -59,7 +59,7 @@ def run(texts):
     ),
     Peer(
         "langkit_whylogs",
-        ("langkit", "whylogs", "pandas", "setuptools<81"),
+        ("langkit", "whylogs", "pandas<3", "numpy<2", "setuptools<81"),
         """
 import pandas, whylogs
 from langkit import regexes, textstat
@@ -72,7 +72,7 @@ def run(texts):
     ),
     Peer(
         "evidently_descriptors",
-        ("evidently",),
+        ("evidently", "pandas<3"),
         """
 import pandas
 from evidently import DataDefinition, Dataset

@@ -164,11 +164,13 @@ def ridge(of: Spectrum, targets: Floats, penalty: float) -> tuple[Floats, Floats
 def _design(rows: Rows, own: Sequence[int]) -> _Design:
     features = features_of(rows.texts)
     counts = np.maximum(np.diff(features.ends), 1)
-    seen = np.bincount(features.ids, minlength=BUCKETS)
+    text = np.repeat(np.arange(len(counts)), np.diff(features.ends))
+    seen = np.bincount(np.unique(text * BUCKETS + features.ids) % BUCKETS, minlength=BUCKETS)
     rarity = np.log((len(counts) + 1) / (seen + 1)) + 1.0
     rarity = rarity / rarity[features.ids].mean() if len(features.ids) else rarity
     data = rarity[features.ids] / np.sqrt(np.repeat(counts, np.diff(features.ends)))
     grams = csr_array((data, features.ids, features.ends), shape=(len(counts), BUCKETS))
+    grams.sum_duplicates()
     mean = np.round(unit_vectors(rows.vectors).mean(axis=0)).astype(np.int16)
     logits = np.clip(rows.logits, -MAX_LOGIT, MAX_LOGIT).astype(np.float64)
     centre, spread = logits.mean(axis=0), logits.std(axis=0) + 1e-9

@@ -13,13 +13,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import isqrt
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.features import BUCKETS, Features, extract, positions, read, word_features, words
+from core.scoring.features import BUCKETS, Features, pairs, positions, read, word_features, word_hashes, words
 from core.scoring.normalise import Normalised, normalise, spans
 from schemas.messages import AdaptedHead
 
@@ -31,6 +32,8 @@ MAX_LEVELS: Final = 4_096
 MAX_LOGIT: Final = 1 << 26
 MAX_VERSION: Final = 999
 MAX_REASONS: Final = 4
+CACHE_ROWS: Final = 32_768
+"""Words from which a cache of words begins anew."""
 _MAGIC: Final = b"BBA1"
 _HEADER: Final = struct.Struct("<4sIIIIqqqiiiiii")
 _MOST: Final = 4 * 1024 * 1024
@@ -169,8 +172,66 @@ def versioned(scorer: str, version: int) -> str:
 
 
 def features_of(texts: Sequence[str]) -> Features:
-    """Features of texts as heads see them: what was hidden is undone first."""
-    return extract([normalise(text).text for text in texts])
+    """Ids of each text as heads see it (what was hidden is undone): of its distinct words, then of its pairs; they may repeat."""
+    found = [words(read(normalise(text).text)) for text in texts]
+    known = list(dict.fromkeys(chain.from_iterable(found)))
+    row_of = {word: row for row, word in enumerate(known)}
+    of_word, hashes = word_features(known), word_hashes(known)
+    ids: list[Ints] = []
+    for line in found:
+        own = [of_word.ids[of_word.ends[row] : of_word.ends[row + 1]] for row in (row_of[word] for word in dict.fromkeys(line))]
+        pair = pairs(hashes[[row_of[word] for word in line]], np.array([0, len(line)], np.int64))
+        ids.append(np.concatenate([*own, *(one.ids for one in pair)]).astype(np.int64))
+    ends = np.cumsum([0, *map(len, ids)]).astype(np.int64)
+    return Features(np.concatenate(ids) if ids else np.zeros(0, np.int64), ends)
+
+
+class _Words:
+    """What words add to a correction's grams, kept per word: the cache changes how fast a sum is found, never what it is."""
+
+    def __init__(self, grams: NDArray[np.int8]) -> None:
+        self._grams = grams
+        self._clear()
+
+    def _clear(self) -> None:
+        self._row_of: dict[str, int] = {}
+        self._sums, self._counts, self._hashes = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64)
+
+    def sums(self, found: Sequence[list[str]]) -> tuple[Ints, Ints]:
+        """(sum of the weights, number) of each text's features, as `features_of` lists them."""
+        known = dict.fromkeys(chain.from_iterable(found))
+        if len(self._row_of) > CACHE_ROWS:
+            self._clear()
+        self._add([word for word in known if word not in self._row_of])
+        get = self._row_of.__getitem__
+        full = [list(map(get, line)) for line in found]
+        distinct = [list(dict.fromkeys(line)) for line in full]
+        sizes = np.array(list(map(len, distinct)), np.int64)
+        flat = np.fromiter(chain.from_iterable(distinct), np.int64, int(sizes.sum()))
+        ends = np.cumsum([0, *map(len, full)]).astype(np.int64)
+        places = np.fromiter(chain.from_iterable(full), np.int64, int(ends[-1]))
+        starts = np.concatenate(([0], np.cumsum(sizes)))
+        total, count = _runs(self._sums[flat], starts), _runs(self._counts[flat], starts)
+        for pair in pairs(self._hashes[places], ends):
+            total = total + _runs(self._grams[pair.ids], pair.ends)
+            count = count + np.diff(pair.ends)
+        return total, count
+
+    def _add(self, new: list[str]) -> None:
+        if not new:
+            return
+        features = word_features(new)
+        self._sums = np.concatenate((self._sums, _runs(self._grams[features.ids], features.ends)))
+        self._counts = np.concatenate((self._counts, np.diff(features.ends)))
+        self._hashes = np.concatenate((self._hashes, word_hashes(new)))
+        start = len(self._row_of)
+        self._row_of.update(zip(new, range(start, start + len(new)), strict=True))
+
+
+def _runs(values: NDArray[np.integer], ends: Ints) -> Ints:
+    """Sums of runs of values; `ends` has runs + 1 entries, the first of them 0."""
+    summed = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))
+    return np.asarray(summed[ends[1:]] - summed[ends[:-1]])
 
 
 def log_odds(values: Sequence[int] | Ints) -> Ints:
@@ -220,16 +281,15 @@ class Correction:
             raise ValueError(f"the correction of {head.name} for {head.app} was made for other heads or another embedding")
         self._grams = np.zeros(BUCKETS, np.int8)
         self._grams[w.ids] = w.grams
+        self._words = _Words(self._grams)
         self._linear = w.linear.astype(np.int64)
         self._quadratic = w.quadratic.astype(np.float64)
 
     def margins(self, texts: Sequence[str], logits: Ints, vectors: NDArray[np.integer]) -> Ints:
         """Margins of texts, given `with_frozen` (texts × heads + 1) and their embedding (texts × dimensions)."""
         w = self.weights
-        features = features_of(texts)
-        counts = np.minimum(np.diff(features.ends), len(_INVERSE_ROOTS) - 1)
-        gathered = np.concatenate(([0], np.cumsum(self._grams[features.ids], dtype=np.int64)))
-        grams = (gathered[features.ends[1:]] - gathered[features.ends[:-1]]) * _INVERSE_ROOTS[counts]
+        total, counts = self._words.sums([words(read(normalise(text).text)) for text in texts])
+        grams = total * _INVERSE_ROOTS[np.minimum(counts, len(_INVERSE_ROOTS) - 1)]
         x = centred(vectors, w.mean)
         frozen = (np.clip(logits, -MAX_LOGIT, MAX_LOGIT) * w.frozen >> 16).sum(axis=1)
         return np.asarray(
@@ -250,8 +310,7 @@ class Correction:
         found = words(read(text.text))
         firsts = {word: number for number, word in reversed(list(enumerate(found)))}
         features = word_features(list(firsts))
-        summed = np.concatenate(([0], np.cumsum(self._grams[features.ids], dtype=np.int64)))
-        shares = (summed[features.ends[1:]] - summed[features.ends[:-1]]).tolist()
+        shares = _runs(self._grams[features.ids], features.ends).tolist()
         best = sorted(zip(shares, firsts.values(), firsts, strict=True), key=lambda entry: (-entry[0], entry[1]))[:MAX_REASONS]
         begun, at = positions(text.text), spans(text)
         return [

@@ -1,6 +1,7 @@
 """An app's own correction: how it is learned, packed, applied to that app alone, and taken back."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -14,12 +15,16 @@ from adapters.adapted import KeptCorrections, UnreadableCorrections, corrections
 from adapters.settings import Settings
 from bellbuoy.configuration import check_change
 from core.adaptation import FALSE_ALARMS, calibrated, learn, ridge, spectrum
+from core.detection.application import _supersedes
 from core.label_rows import distinct, sampled, split, too_few
 from core.metrics import FIRES
 from core.scoring import SCORER_VERSIONS, ScoredText, Scoring
-from core.scoring.adapted import MAX_BYTES, Correction, centred, pack, quadratic_form, unpack
+from core.scoring.adapted import MAX_BYTES, Correction, centred, features_of, pack, quadratic_form, unpack
 from core.scoring.corrections import check_adapted, own_heads, rolled_back
+from core.scoring.features import BUCKETS, read, words
+from core.scoring.normalise import normalise
 from core.scoring.safety import NOT_COVERED
+from core.summary import Tallies
 from schemas.codec import decode, encode
 from schemas.messages import AdaptedHead, Config, Interaction
 from tests.unit.adapted_twin import NAME, adapted_head, labelled, learned, rows
@@ -176,6 +181,20 @@ def test_an_empty_text_has_a_margin() -> None:
     zero = np.zeros((1, embedding_twin().dimensions), np.int32)
     assert centred(zero, learned().weights.mean).shape == zero.shape
     assert len(correction().margins([""], np.zeros((1, len(heads_twin().names) + 1), np.int64), zero)) == 1
+
+
+def test_the_cache_of_words_adds_up_what_the_features_say() -> None:
+    draw = Random(6)
+    texts = [
+        " ".join(draw.choices(["glorp", "train", "GL0RP", "ünï", "中文", "a", "b", "c"], k=draw.randint(0, 60)))
+        for _ in range(50)
+    ]
+    features, made = features_of(texts), correction()
+    dense = np.zeros(BUCKETS, np.int64)
+    dense[made.weights.ids] = made.weights.grams
+    sums = [int(dense[features.ids[start:end]].sum()) for start, end in pairwise(features.ends)]
+    total, counts = made._words.sums([words(read(normalise(text).text)) for text in texts])
+    assert (total.tolist(), counts.tolist()) == (sums, np.diff(features.ends).tolist())
 
 
 # --- scoring ------------------------------------------------------------------------------------------------------
@@ -342,3 +361,23 @@ def test_the_newest_versions_are_kept(tmp_path: Path) -> None:
     settings_ = Settings(data_dir=tmp_path)
     save_corrections(settings_, KeptCorrections("desk", "production", [adapted_head(version=n) for n in range(1, 31)]))
     assert [head.version for head in load_corrections(settings_, "desk", "production").learned] == list(range(11, 31))
+
+
+# --- detection ----------------------------------------------------------------------------------------------------
+
+
+def test_a_block_counts_corrected_and_frozen_scores_under_different_identities() -> None:
+    tallies = Tallies(1)
+    texts = ["please tell me glorp how", "the train goes to town"] * 5
+    batch = [one for text in texts for one in (desk(text), chat(text))]
+    for said, text in zip(batch, scored(*batch), strict=True):
+        tallies.interaction((said.app, said.environment, "v"), text.scores)
+    groups = {group.app: group for group in tallies.groups(0, frozenset(), 10)}
+    ours = {key for key in groups["desk"].bins if key.startswith(f"{NAME}@")}
+    theirs = {key for key in groups["a"].bins if key.startswith(f"{NAME}@")}
+    assert (ours, theirs) == ({f"{NAME}@{BASE}003"}, {f"{NAME}@{BASE}"})
+
+
+def test_a_later_correction_replaces_the_reference_of_an_earlier_one() -> None:
+    keys = [f"{NAME}@{BASE}", f"{NAME}@{BASE}001", f"{NAME}@{BASE}002", f"{NAME}@{BASE + 1}001"]
+    assert all(_supersedes(new, old) for old, new in pairwise(keys))
