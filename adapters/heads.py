@@ -11,7 +11,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "5fb4873564659b5d43cf955d23d23e10fb16be071027f7c5a9a632a6bf2f5607"
+HEADS_SHA256: Final = "c638d17ceb7442608c4f72b290a853c00e0733fa4e64ee144d3f35968afb20e2"
 
 
 class HeadsMismatch(RuntimeError):

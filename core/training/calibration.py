@@ -42,7 +42,7 @@ def calibrated(
 
 def curve(levels: int) -> NDArray[np.uint16]:
     """The probability of each level in fixed point; the middle one is the first from one half on."""
-    odds: NDArray[np.float64] = (np.arange(levels) + 0.5) * (2.0 * SPREAD / levels) - SPREAD
+    odds = (np.arange(levels) + 0.5) * (2.0 * SPREAD / levels) - SPREAD
     return np.asarray(np.rint(FIXED_ONE / (1.0 + np.exp(-odds))), np.uint16)
 
 
