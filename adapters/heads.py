@@ -4,6 +4,7 @@ import io
 from importlib import resources
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def decode_heads(data: bytes) -> HeadTable:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             names, languages = (tuple(str(name) for name in arrays[key]) for key in ("names", "languages"))
             return head_table(names, languages, {name: arrays[name] for name in ARRAYS})
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise HeadsMismatch(f"the table of heads is damaged: {error}") from error
 
 

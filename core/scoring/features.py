@@ -21,8 +21,8 @@ MAX_WORD: Final = 32
 HEAD_CHARACTERS: Final = 24_576
 TAIL_CHARACTERS: Final = 8_192
 """Of a longer text the beginning and the end are read: where instructions stand."""
-WINDOW: Final = 96
-HOP: Final = 64
+WINDOW: Final = 48
+HOP: Final = 32
 """Words per window, and from one window's start to the next's: padding around an attack cannot dilute it."""
 
 APART: Final = (1, 2)
@@ -79,8 +79,8 @@ def positions(text: str) -> list[tuple[int, int]]:
 def windows(count: int) -> list[tuple[int, int]]:
     """The windows [start, end) over `count` words; the last one ends with the text.
 
-    >>> windows(5), windows(200)
-    ([(0, 5)], [(0, 96), (64, 160), (104, 200)])
+    >>> windows(5), windows(100)
+    ([(0, 5)], [(0, 48), (32, 80), (52, 100)])
     """
     if count <= WINDOW:
         return [(0, count)]

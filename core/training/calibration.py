@@ -16,7 +16,7 @@ from core.training.examples import Example
 from schemas.messages import FIXED_ONE
 
 FALSE_POSITIVES: Final = 0.01
-_TAIL: Final = 0.1
+TAIL: Final = 0.1
 SLOPE: Final = 1.4
 """Log-odds per unit of the scale: what fitted best on sources that were left out of training (benchmarks/leave_one_out.py)."""
 SPREAD: Final = 12.0
@@ -32,7 +32,7 @@ def calibrated(
         labels = labels_of(name, examples)
         traffic = kept & (labels == 0)
         benign = logits[traffic if traffic.any() else labels == 0, column]
-        threshold, tail = (float(np.quantile(benign, 1.0 - share, method="higher")) for share in (FALSE_POSITIVES, _TAIL))
+        threshold, tail = (float(np.quantile(benign, 1.0 - share, method="higher")) for share in (FALSE_POSITIVES, TAIL))
         threshold += 1
         slope = SLOPE / max(threshold - tail, 1.0)
         low.append(round(threshold - SPREAD / slope))

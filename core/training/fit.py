@@ -46,10 +46,10 @@ class Linear:
 
 def fit(matrix: Matrix, labels: NDArray[np.int8], weight: Vector, recipe: Recipe) -> Linear:
     """Fit windows (all of the matrix) to labels 0 and 1 under weights per window."""
-    words_t, ngrams_t, pairs_t = (csr_array(one.T) for one in (matrix.words, matrix.ngrams, matrix.pairs))
+    words_t = csr_array(matrix.words.T)
 
     def back(values: Vector) -> Vector:
-        return np.asarray(ngrams_t @ (words_t @ values) + pairs_t @ values)
+        return np.asarray(matrix.ngrams.T @ (words_t @ values) + matrix.pairs.T @ values)
 
     total = float(weight.sum())
     weight = weight / total
@@ -59,33 +59,37 @@ def fit(matrix: Matrix, labels: NDArray[np.int8], weight: Vector, recipe: Recipe
     ratio = np.log((positive + recipe.smoothing) / (share[0] + recipe.smoothing * BUCKETS)) - np.log(
         (negative + recipe.smoothing) / (share[1] + recipe.smoothing * BUCKETS)
     )
-    seen = back(np.ones(len(weight))) >= recipe.least_windows
-    factor = np.where(seen, np.abs(ratio) ** recipe.nb_power, 0.0)
+    active = np.flatnonzero(back(np.ones(len(weight))) >= recipe.least_windows)
+    factor = np.abs(ratio[active]) ** recipe.nb_power
+    ngrams, pairs = (csr_array(one[:, active]) for one in (matrix.ngrams, matrix.pairs))
+    ngrams_t, pairs_t = csr_array(ngrams.T), csr_array(pairs.T)
+    penalty, embedding_penalty = recipe.ridge / sqrt(total), recipe.embedding_ridge / sqrt(total)
+    count = len(active)
 
     def loss(point: Vector) -> tuple[float, Vector]:
-        weights, embedding, bias = point[:BUCKETS] * factor, point[BUCKETS:-1], point[-1]
-        per_word = matrix.ngrams @ weights + matrix.vectors @ embedding
-        margin = signs * ((matrix.words @ per_word + matrix.pairs @ weights) * matrix.scale + bias)
-        value = float(weight @ np.logaddexp(0.0, -margin))
+        weights, embedding, bias = point[:count] * factor, point[count:-1], point[-1]
+        per_word = ngrams @ weights + matrix.vectors @ embedding
+        margin = signs * ((matrix.words @ per_word + pairs @ weights) * matrix.scale + bias)
         slope = -signs * weight * expit(-margin)
         scaled = slope * matrix.scale
         per_word_slope = words_t @ scaled
         gradient = np.concatenate(
             (
-                factor * (ngrams_t @ per_word_slope + pairs_t @ scaled) + penalty * point[:BUCKETS],
+                factor * (ngrams_t @ per_word_slope + pairs_t @ scaled) + penalty * point[:count],
                 matrix.vectors.T @ per_word_slope + embedding_penalty * embedding,
                 [slope.sum()],
             )
         )
-        value += 0.5 * (penalty * float(point[:BUCKETS] @ point[:BUCKETS]) + embedding_penalty * float(embedding @ embedding))
-        return value, gradient
+        ridge = penalty * float(point[:count] @ point[:count]) + embedding_penalty * float(embedding @ embedding)
+        return float(weight @ np.logaddexp(0.0, -margin)) + 0.5 * ridge, gradient
 
-    penalty, embedding_penalty = recipe.ridge / sqrt(total), recipe.embedding_ridge / sqrt(total)
     found = minimize(
         loss,
-        np.zeros(BUCKETS + matrix.vectors.shape[1] + 1),
+        np.zeros(count + matrix.vectors.shape[1] + 1),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": recipe.steps, "maxcor": 6},
     ).x
-    return Linear(found[:BUCKETS] * factor, found[BUCKETS:-1], float(found[-1]))
+    learned = np.zeros(BUCKETS)
+    learned[active] = found[:count] * factor
+    return Linear(learned, found[count:-1], float(found[-1]))
