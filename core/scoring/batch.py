@@ -53,11 +53,6 @@ class Batch:
         return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
 
     @cached_property
-    def responses(self) -> TextSums:
-        """Word sums of each reading's response: only corrections of an app's own ask for them."""
-        return self.words.sums([reading.response.text if reading.response else "" for reading in self.readings])
-
-    @cached_property
     def prompt_languages(self) -> list[str]:
         """The language of each reading's prompt, `und` where there is none."""
         return languages(self.prompts.evidence)

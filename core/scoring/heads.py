@@ -70,7 +70,7 @@ class Heads:
         self.table = table
         self.names = table.names
         self._embedding = embedding
-        self._embedded = table.embedding.astype(np.int64)
+        self._embedded = table.embedding.astype(np.float64)
         self._linear = len(table.linear)
         self._combined = [
             (self.names.index(always), [self.names.index(voter) for voter in voters])
@@ -136,7 +136,8 @@ class Heads:
         """What each word adds to each head before scaling (words × heads)."""
         of_word = word_features(found)
         sums = np.add.reduceat(self.table.weights[of_word.ids], of_word.ends[:-1], axis=0, dtype=np.int64)
-        embedded = word_vectors(found, self._embedding) @ self._embedded
+        # Integers below 2**53 in every partial sum: exact in float64, whatever the order of summation.
+        embedded = (word_vectors(found, self._embedding).astype(np.float64) @ self._embedded).astype(np.int64)
         return np.asarray((sums + (embedded >> self.table.embedding_shift)).clip(-_LARGEST, _LARGEST))
 
     def _logits(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
@@ -189,47 +190,65 @@ class Heads:
         """The column of a head."""
         return self.names.index(name)
 
+    def known(self, found: list[str]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """What each word of a text adds to each head before scaling (words × heads), and the words' hashes."""
+        self._learn([found], 0)
+        rows = list(map(self._row_of.__getitem__, found))
+        return self._sums[rows], self._hashes[rows]
+
     def reasons(self, text: str, heads: Sequence[str], of: Literal["prompt", "response"]) -> list[Reason]:
+        """What raised the surest of some heads most: `TextReasons.of`, for whoever asks once."""
+        return TextReasons(self, text, of).of(heads)
+
+
+class TextReasons:
+    """Why heads fired in one text: read once, asked for each of them."""
+
+    def __init__(self, heads: Heads, text: str, part: Literal["prompt", "response"]) -> None:
+        self._heads, self._part = heads, part
+        normalised = normalise(text)
+        self._found = words(read(normalised.text))
+        self._places = positions(normalised.text)
+        self._spans = spans(normalised)
+        self._windows = windows(len(self._found))
+        self._by_window = heads.of_words([self._found[start:end] for start, end in self._windows])
+        self._sums, self._hashes = heads.known(self._found)
+
+    def of(self, heads: Sequence[str]) -> list[Reason]:
         """What raised the surest of some heads most, in the window that decided: words and pairs, with spans in the text.
 
         At most MAX_REASONS, the strongest first, ties by position; at least one for a text with a word.
         """
-        normalised = normalise(text)
-        logits = self.of_normalised([normalised])
-        values = self.values(logits)[0]
-        linear = [self.column(voter) for head in heads for voter in _voters(head)]
-        column = max(linear, key=lambda column: (values[column], -column))
-        begun = positions(normalised.text)
-        if not begun:
+        if not self._found:
             return []
-        start, end = self._deciding(words(read(normalised.text)), column)
-        places, found = begun[start:end], words(read(normalised.text))[start:end]
-        shares = self._shares(found, column)
-        at = spans(normalised)
+        column, (start, end) = self._surest([self._heads.column(voter) for head in heads for voter in _voters(head)])
+        shares = self._shares(start, end, column)
         reasons = []
         for _, first, last in sorted(shares, key=lambda share: (-share[0], share[1]))[:MAX_REASONS]:
-            rule = f"{self.names[column]}:{' '.join(dict.fromkeys((found[first], found[last])))}"
-            where = [at[position] for position in (places[first][0], places[last][1] - 1)]
-            reasons.append(Reason(rule=rule, text=of, start=min(one[0] for one in where), end=max(one[1] for one in where)))
+            rule = f"{self._heads.names[column]}:{' '.join(dict.fromkeys((self._found[first], self._found[last])))}"
+            where = [self._spans[position] for position in (self._places[first][0], self._places[last][1] - 1)]
+            reasons.append(
+                Reason(rule=rule, text=self._part, start=min(one[0] for one in where), end=max(one[1] for one in where))
+            )
         return reasons
 
-    def _deciding(self, found: list[str], column: int) -> tuple[int, int]:
-        """The window whose logit is the text's."""
-        all_windows = windows(len(found))
-        if len(all_windows) == 1 or self.table.first_window[column]:
-            return all_windows[0]
-        best = self.of_words([found[start:end] for start, end in all_windows])[:, column]
-        return all_windows[int(best.argmax())]
+    def _surest(self, columns: Sequence[int]) -> tuple[int, tuple[int, int]]:
+        """Of some heads the one with the highest value (ties to the first column), and the window that decided it."""
+        first = self._heads.table.first_window
+        decided = {column: 0 if first[column] else int(self._by_window[:, column].argmax()) for column in columns}
+        values = self._heads.values(self._by_window)
+        column = max(columns, key=lambda column: (values[decided[column], column], -column))
+        return column, self._windows[decided[column]]
 
-    def _shares(self, found: list[str], column: int) -> list[tuple[int, int, int]]:
-        """(share of the sum, first word, last word) of each distinct word and each pair that raises the head."""
-        firsts = {word: number for number, word in reversed(list(enumerate(found)))}
-        sums = self.word_sums(list(firsts))[:, column].tolist()
-        shares = [(share, number, number) for share, number in zip(sums, firsts.values(), strict=True)]
-        hashes = word_hashes(found)
+    def _shares(self, start: int, end: int, column: int) -> list[tuple[int, int, int]]:
+        """(share of the sum, first word, last word) of each distinct word and each pair in a window that raises the head."""
+        firsts = {word: number for number, word in reversed(list(enumerate(self._found[start:end], start)))}
+        numbers = list(firsts.values())
+        shares = [(share, number, number) for share, number in zip(self._sums[numbers, column].tolist(), numbers, strict=True)]
+        hashes, weights = self._hashes[start:end], self._heads.table.weights
         for apart in APART:
-            weights = self.table.weights[pair_ids(hashes[:-apart], hashes[apart:], apart), column].tolist()
-            shares += [(weight, number, number + apart) for number, weight in enumerate(weights)]
+            found = weights[pair_ids(hashes[:-apart], hashes[apart:], apart), column].tolist()
+            shares += [(weight, number, number + apart) for number, weight in enumerate(found, start)]
         return [share for share in shares if share[0] > 0] or [max(shares)]
 
 

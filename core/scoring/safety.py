@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.metrics import FIRES, HARMS
 from core.scoring.batch import Batch, Need, Scorer, Scores
-from core.scoring.heads import Heads
+from core.scoring.heads import Heads, TextReasons
 from core.scoring.languages import UNDETERMINED
 from schemas.messages import Reason, Score
 
@@ -89,10 +89,11 @@ def _scores(texts: Sequence[str], labels: Sequence[str], heads: Heads, logits: N
             continue
         scores = {name: _unfired(value >> _STEP_BITS) for name, value in zip(names, values, strict=True)}
         if max(values) >= FIRES:
+            why = TextReasons(heads, text, of)
             for name, value in zip(names, values, strict=True):
                 if value >= FIRES:
                     head = name.rpartition(".")[2]
-                    reasons = heads.reasons(text, (f"{of}_{UNSAFE}" if head == UNSAFE else head,), of)
+                    reasons = why.of((f"{of}_{UNSAFE}" if head == UNSAFE else head,))
                     scores[name] = Score(scorer=BY, value=value, reasons=reasons)
         results.append(scores)
     return results
