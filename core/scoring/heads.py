@@ -198,21 +198,37 @@ class Heads:
 
     def reasons(self, text: str, heads: Sequence[str], of: Literal["prompt", "response"]) -> list[Reason]:
         """What raised the surest of some heads most: `TextReasons.of`, for whoever asks once."""
-        return TextReasons(self, text, of).of(heads)
+        (why,) = text_reasons(self, [text], of)
+        return why.of(heads)
+
+
+def text_reasons(heads: Heads, texts: Sequence[str], part: Literal["prompt", "response"]) -> "list[TextReasons]":
+    """Why heads fired in each of some texts, read in one go."""
+    normalised = [normalise(text) for text in texts]
+    found = [words(read(one.text)) for one in normalised]
+    cut = [windows(len(line)) for line in found]
+    logits = heads.of_words([line[start:end] for line, spans_ in zip(found, cut, strict=True) for start, end in spans_])
+    by_window = np.split(logits, np.cumsum([len(spans_) for spans_ in cut])[:-1])
+    return [TextReasons(heads, part, *one) for one in zip(normalised, found, cut, by_window, strict=True)]
 
 
 class TextReasons:
     """Why heads fired in one text: read once, asked for each of them."""
 
-    def __init__(self, heads: Heads, text: str, part: Literal["prompt", "response"]) -> None:
-        self._heads, self._part = heads, part
-        normalised = normalise(text)
-        self._found = words(read(normalised.text))
+    def __init__(
+        self,
+        heads: Heads,
+        part: Literal["prompt", "response"],
+        normalised: Normalised,
+        found: list[str],
+        cut: Sequence[tuple[int, int]],
+        by_window: NDArray[np.int64],
+    ) -> None:
+        """`found` are the words, `cut` their windows, `by_window` each window's logits."""
+        self._heads, self._part, self._found, self._windows, self._by_window = heads, part, found, cut, by_window
         self._places = positions(normalised.text)
         self._spans = spans(normalised)
-        self._windows = windows(len(self._found))
-        self._by_window = heads.of_words([self._found[start:end] for start, end in self._windows])
-        self._sums, self._hashes = heads.known(self._found)
+        self._sums, self._hashes = heads.known(found)
 
     def of(self, heads: Sequence[str]) -> list[Reason]:
         """What raised the surest of some heads most, in the window that decided: words and pairs, with spans in the text.

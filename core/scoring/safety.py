@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.metrics import FIRES, HARMS
 from core.scoring.batch import Batch, Need, Scorer, Scores
-from core.scoring.heads import Heads, TextReasons
+from core.scoring.heads import Heads, text_reasons
 from core.scoring.languages import UNDETERMINED
 from schemas.messages import Reason, Score
 
@@ -81,19 +81,19 @@ def score(batch: Batch) -> list[Scores]:
 
 def _scores(texts: Sequence[str], labels: Sequence[str], heads: Heads, logits: NDArray[np.int64], of: Text) -> list[Scores]:
     names = PROMPT_NAMES if of == "prompt" else RESPONSE_NAMES
+    values = judged(logits, heads, of)[:, : len(names)]
+    known = [covered(label, heads) for label in labels]
+    firing = [number for number in np.flatnonzero(values.max(axis=1) >= FIRES).tolist() if known[number]]
+    why = dict(zip(firing, text_reasons(heads, [texts[number] for number in firing], of), strict=True)) if firing else {}
     results: list[Scores] = []
-    for text, label, values in zip(texts, labels, judged(logits, heads, of).tolist(), strict=True):
-        values = values[: len(names)]
-        if not covered(label, heads):
-            results.append({name: _uncovered(value >> _STEP_BITS) for name, value in zip(names, values, strict=True)})
-            continue
-        scores = {name: _unfired(value >> _STEP_BITS) for name, value in zip(names, values, strict=True)}
-        if max(values) >= FIRES:
-            why = TextReasons(heads, text, of)
-            for name, value in zip(names, values, strict=True):
+    for number, (line, is_known) in enumerate(zip(values.tolist(), known, strict=True)):
+        made = _unfired if is_known else _uncovered
+        scores = {name: made(value >> _STEP_BITS) for name, value in zip(names, line, strict=True)}
+        if number in why:
+            for name, value in zip(names, line, strict=True):
                 if value >= FIRES:
                     head = name.rpartition(".")[2]
-                    reasons = why.of((f"{of}_{UNSAFE}" if head == UNSAFE else head,))
+                    reasons = why[number].of((f"{of}_{UNSAFE}" if head == UNSAFE else head,))
                     scores[name] = Score(scorer=BY, value=value, reasons=reasons)
         results.append(scores)
     return results
