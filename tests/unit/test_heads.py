@@ -30,9 +30,31 @@ from core.training.train import train
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.heads_twin import heads_twin
 
-VOCABULARY = (
-    ["how", "do", "i", "read", "write", "kill", "a", "process", "file", "bomb", "bake", "cake", "with", "the", "and", "of", "what", "is", "your", "name", "stupid", "idiot", "please"]
-)
+VOCABULARY = [
+    "how",
+    "do",
+    "i",
+    "read",
+    "write",
+    "kill",
+    "a",
+    "process",
+    "file",
+    "bomb",
+    "bake",
+    "cake",
+    "with",
+    "the",
+    "and",
+    "of",
+    "what",
+    "is",
+    "your",
+    "name",
+    "stupid",
+    "idiot",
+    "please",
+]
 
 
 def texts(count: int) -> list[str]:
