@@ -12,7 +12,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "c638d17ceb7442608c4f72b290a853c00e0733fa4e64ee144d3f35968afb20e2"
+HEADS_SHA256: Final = "30d48ec623a9999b8627c00057c8e8e9fedfc8290d441674b152c8b995b1ac85"
 
 
 class HeadsMismatch(RuntimeError):
