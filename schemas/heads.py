@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LENGTHS = 8
+"""Classes of texts by their number of windows: 1, 2, up to 4, up to 8, …, more than 64."""
+
 
 @dataclass(frozen=True, eq=False)
 class HeadTable:
@@ -15,7 +18,8 @@ class HeadTable:
     `weights` is buckets × linear heads, `embedding` dimensions × linear heads, `bias` and `embedding_shift` one per linear
     head (a word's embedding share is shifted right by that many bits). A logit counts as level `(logit - low) * rate >> 16`,
     within 0 and levels - 1: one scale for all heads. `values` (levels, non-decreasing) is a level's probability in fixed point.
-    `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
+    `length_shift` (linear heads × LENGTHS) is taken off the logit of a text of several windows: the more are looked at, the
+    higher the highest of harmless ones is. `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
     `digest` (sha256) names all of it in a config.
     """
 
@@ -25,6 +29,7 @@ class HeadTable:
     embedding_shift: NDArray[np.int64]
     bias: NDArray[np.int64]
     first_window: NDArray[np.bool_]
+    length_shift: NDArray[np.int64]
     low: NDArray[np.int64]
     rate: NDArray[np.int64]
     values: NDArray[np.uint16]
@@ -37,7 +42,7 @@ class HeadTable:
         return self.names[: self.weights.shape[1]]
 
 
-ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "low", "rate", "values")
+ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "length_shift", "low", "rate", "values")
 
 
 def heads_digest(names: tuple[str, ...], languages: tuple[str, ...], arrays: dict[str, NDArray[np.generic]]) -> str:

@@ -1,7 +1,7 @@
 """Learned heads: integer weights over hashed features and the static embedding, summed per word and kept per word.
 
 A head's logit for a window is (sum over distinct words + sum over pairs of words) scaled by the number of distinct
-words, plus a bias; for a text it is the largest of its windows. A combined head adds the level of one linear head and the
+words, plus a bias; for a text it is the largest of its windows, less what the largest of so many harmless ones has in advance. A combined head adds the level of one linear head and the
 highest level of some others: levels of all heads are on one scale, log-odds from where a head fires. All in int64.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from core.scoring.features import APART, pair_ids, pairs, positions, read, windows, word_features, word_hashes, words
 from core.scoring.normalise import Normalised, normalise, spans
 from schemas.embedding import EmbeddingTable
-from schemas.heads import HeadTable
+from schemas.heads import LENGTHS, HeadTable
 from schemas.messages import Reason
 
 CACHE_ROWS: Final = 65_536
@@ -34,6 +34,15 @@ _LARGEST: Final = 1 << 30
 """Of a word's sum, which is kept in 32 bits."""
 LENGTH_SCALE: Final = np.array([0, *(isqrt((1 << 2 * _SCALE_BITS) // n) for n in range(1, 1024))], np.int64)
 """65,536 / √n for n distinct words."""
+
+
+def length_class(windows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The class of texts of so many windows.
+
+    >>> length_class(np.array([1, 2, 3, 4, 5, 64, 1_000])).tolist()
+    [0, 1, 2, 2, 3, 6, 7]
+    """
+    return np.searchsorted(1 << np.arange(LENGTHS - 1), windows)
 
 
 def word_vectors(found: Sequence[str], embedding: EmbeddingTable) -> NDArray[np.int64]:
@@ -149,7 +158,8 @@ class Heads:
         counts = np.minimum(np.diff(spans), len(LENGTH_SCALE) - 1)
         scaled = (total * LENGTH_SCALE[counts][:, None] >> _SCALE_BITS) + self.table.bias
         starts = np.array(laid.first_windows, np.int64)
-        linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0))
+        shift = self.table.length_shift.T[length_class(np.diff(starts, append=len(scaled)))]
+        linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0) - shift)
         if not self._combined:
             return linear
         levels = self._levels(linear, slice(0, self._linear))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.scoring.heads import COMBINED, Heads
-from core.training.calibration import calibrated, uncalibrated
+from core.training.calibration import calibrated, length_shifts, uncalibrated
 from core.training.examples import HEADS, Example
 from core.training.fit import Linear, Recipe, fit
 from core.training.matrix import Matrix, matrix
 from schemas.embedding import EmbeddingTable
-from schemas.heads import HeadTable, head_table
+from schemas.heads import LENGTHS, HeadTable, head_table
 
 LANGUAGES: Final = ("en",)
 LEVELS: Final = 2_048
@@ -83,6 +83,7 @@ def quantised(linears: Sequence[Linear], names: Sequence[str]) -> dict[str, NDAr
         "embedding": np.stack(embeddings, axis=1),
         "embedding_shift": np.array(shifts, np.int64),
         "bias": np.array(biases, np.int64),
+        "length_shift": np.zeros((len(names), LENGTHS), np.int64),
         "first_window": np.array([name in FIRST_WINDOW for name in names]),
     }
 
@@ -113,7 +114,12 @@ def train(
     say("calibrating")
     arrays = quantised(linears, HEADS)
     texts = [one.text for one in examples]
-    heads = Heads(head_table(HEADS, LANGUAGES, arrays | uncalibrated(len(HEADS), LEVELS)), embedding)
+    blank = uncalibrated(len(HEADS), LEVELS)
+    heads = Heads(head_table(HEADS, LANGUAGES, arrays | blank), embedding)
+    traffic = [one.text for one, calibrates in zip(examples, kept.tolist(), strict=True) if calibrates]
+    posts = [one.text for one in examples if not one.benign_traffic and one.labels.get("toxic") == 0]
+    arrays["length_shift"] = length_shifts(heads, [kind for kind in (traffic, posts) if kind], seed)
+    heads = Heads(head_table(HEADS, LANGUAGES, arrays | blank), embedding)
     calibration = calibrated(HEADS, heads.logits(texts), examples, kept, LEVELS)
     names = (*HEADS, *COMBINED)
     blank = uncalibrated(len(COMBINED), LEVELS)
