@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.scoring.heads import COMBINED, Heads
-from core.training.calibration import calibrated, uncalibrated
+from core.training.calibration import calibrated, traffic, uncalibrated
 from core.training.examples import HEADS, Example
 from core.training.fit import Linear, Recipe, fit
 from core.training.matrix import Matrix, matrix
@@ -112,14 +112,15 @@ def train(
         linears.append(fit_head(head, prepared, recipe))
     say("calibrating")
     arrays = quantised(linears, HEADS)
-    texts = [one.text for one in examples]
+    benign = traffic([one for one, calibrates in zip(examples, kept.tolist(), strict=True) if calibrates])
+    texts = [one.text for one in benign]
     heads = Heads(head_table(HEADS, LANGUAGES, arrays | uncalibrated(len(HEADS), LEVELS)), embedding)
-    calibration = calibrated(HEADS, heads.logits(texts), examples, kept, LEVELS)
+    linear = calibrated(HEADS, heads.logits(texts), benign, LEVELS)
     names = (*HEADS, *COMBINED)
     blank = uncalibrated(len(COMBINED), LEVELS)
-    heads = Heads(head_table(names, LANGUAGES, arrays | _followed(calibration, blank)), embedding)
-    combined = calibrated(tuple(COMBINED), heads.logits(texts)[:, len(HEADS) :], examples, kept, LEVELS)
-    return head_table(names, LANGUAGES, arrays | _followed(calibration, combined))
+    heads = Heads(head_table(names, LANGUAGES, arrays | _followed(linear, blank)), embedding)
+    combined = calibrated(tuple(COMBINED), heads.logits(texts)[:, len(HEADS) :], benign, LEVELS)
+    return head_table(names, LANGUAGES, arrays | _followed(linear, combined))
 
 
 def _followed(linear: dict[str, NDArray[np.generic]], combined: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
