@@ -12,7 +12,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "30d48ec623a9999b8627c00057c8e8e9fedfc8290d441674b152c8b995b1ac85"
+HEADS_SHA256: Final = "f67c2227f9cb2728fd5c6a0af63bae0e120a0ffa6030de52640dbf7cfbad4351"
 
 
 class HeadsMismatch(RuntimeError):

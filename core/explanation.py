@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from core.cells import cells_of, scorer_version
 from core.metrics import FIRES, METRICS
 from core.scoring.adapted import versioned
 from schemas.messages import FIXED_ONE, Config
@@ -115,6 +116,9 @@ def scorer_of(config: Config, app: str, environment: str) -> dict[str, str]:
     for head in config.adapted:
         if (head.app, head.environment) == (app, environment) and head.name in found:
             found[head.name] = versioned(found[head.name], head.version)
+    own = cells_of(config, app, environment)
+    if own is not None and "topic" in config.scorers:
+        found |= dict.fromkeys(("topic", "novelty"), f"topic@{scorer_version(config.scorers['topic'], own.version)}")
     return found
 
 

@@ -5,13 +5,17 @@ and the value is the logistic curve of that scale times SLOPE: the probability o
 which one half falls on the threshold; so that what fires and what is more likely than not are the same.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.metrics import HARMS
 from core.scoring.features import HOP, WINDOW
 from core.scoring.heads import RATE_BITS, Heads
 from core.training.examples import Example
@@ -20,6 +24,9 @@ from schemas.messages import FIXED_ONE
 
 FALSE_POSITIVES: Final = 0.01
 TAIL: Final = 0.1
+CONFUSED: Final = 0.1
+JOINED: Final = 6
+LONG: Final = "joined"
 SLOPE: Final = 1.4
 """Log-odds per unit of the scale: what fitted best on sources that were left out of training (benchmarks/leave_one_out.py)."""
 _JOINED: Final = 1_000
@@ -30,21 +37,60 @@ SPREAD: Final = 12.0
 """Levels cover log-odds within this of the threshold."""
 
 
+def traffic(kept: Sequence[Example]) -> list[Example]:
+    """Benign texts to calibrate on: those that were kept, and long ones made of JOINED of them each, as one more source."""
+    made = list(kept)
+    for answer in (False, True):
+        own = sorted((one for one in kept if one.answer == answer), key=lambda one: crc32(one.text.encode("utf-8", "replace")))
+        for at in range(0, len(own) - JOINED + 1, JOINED):
+            part = own[at : at + JOINED]
+            labels = {head: label for head, label in part[0].labels.items() if all(one.labels.get(head) == 0 for one in part)}
+            made.append(Example("\n".join(one.text for one in part), LONG, labels, {}, benign_traffic=True, answer=answer))
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Examples with their logits (examples × heads)."""
+
+    examples: Sequence[Example]
+    logits: NDArray[np.int64]
+
+
 def calibrated(
-    names: Sequence[str], logits: NDArray[np.int64], examples: Sequence[Example], kept: NDArray[np.bool_], levels: int
+    names: Sequence[str], benign: Judged, levels: int, harmful: Judged | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """Arrays `low`, `rate` and `values` of the table, from logits (examples × heads); `kept` marks benign texts not learned from."""
+    """Arrays `low`, `rate` and `values` of the table, from benign texts, each source of which counts as much as any other.
+
+    A category also fires for at most one in CONFUSED of the `harmful` texts that are of other categories: what is said about
+    adults is not about minors. Raises ValueError for a head that no benign text is labelled 0 for.
+    """
+    examples, logits = benign.examples, benign.logits
     low, rate = [], []
     for column, name in enumerate(names):
-        labels = labels_of(name, examples)
-        traffic = kept & (labels == 0)
-        benign = logits[traffic if traffic.any() else labels == 0, column]
-        threshold, tail = (float(np.quantile(benign, 1.0 - share, method="higher")) for share in (FALSE_POSITIVES, TAIL))
+        harmless = np.flatnonzero(labels_of(name, examples) == 0)
+        if not len(harmless):
+            raise ValueError(f"no benign text was kept to calibrate the head {name}")
+        sources = [examples[number].source for number in harmless.tolist()]
+        sizes = Counter(sources)
+        weights = np.array([1.0 / sizes[source] for source in sources])
+        threshold, tail = (_quantile(logits[harmless, column], weights, 1.0 - share) for share in (FALSE_POSITIVES, TAIL))
+        if harmful is not None and name in HARMS:
+            others = harmful.logits[labels_of(name, harmful.examples) == 0, column]
+            if len(others):
+                threshold = max(threshold, float(np.quantile(others, 1.0 - CONFUSED, method="higher")))
         threshold += 1
         slope = SLOPE / max(threshold - tail, 1.0)
         low.append(round(threshold - SPREAD / slope))
         rate.append(round(levels * slope / (2.0 * SPREAD) * (1 << RATE_BITS)))
     return {"low": np.array(low, np.int64), "rate": np.array(rate, np.int64), "values": curve(levels)}
+
+
+def _quantile(values: NDArray[np.int64], weights: NDArray[np.float64], share: float) -> float:
+    """The least value at which at least this share of the weight lies at or below."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][min(int(np.searchsorted(reached, share * reached[-1])), len(order) - 1)])
 
 
 def length_shifts(heads: Heads, harmless: Sequence[Sequence[str]], seed: int) -> NDArray[np.int64]:

@@ -9,8 +9,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from core.metrics import HARMS
 from core.scoring.heads import COMBINED, Heads
-from core.training.calibration import calibrated, length_shifts, uncalibrated
+from core.training.calibration import Judged, calibrated, length_shifts, traffic, uncalibrated
 from core.training.examples import HEADS, Example
 from core.training.fit import Linear, Recipe, fit
 from core.training.matrix import Matrix, matrix
@@ -113,19 +114,23 @@ def train(
         linears.append(fit_head(head, prepared, recipe))
     say("calibrating")
     arrays = quantised(linears, HEADS)
-    texts = [one.text for one in examples]
+    own = [one for one, calibrates in zip(examples, kept.tolist(), strict=True) if calibrates]
+    posts = [one.text for one in examples if not one.benign_traffic and one.labels.get("toxic") == 0]
     blank = uncalibrated(len(HEADS), LEVELS)
     heads = Heads(head_table(HEADS, LANGUAGES, arrays | blank), embedding)
-    traffic = [one.text for one, calibrates in zip(examples, kept.tolist(), strict=True) if calibrates]
-    posts = [one.text for one in examples if not one.benign_traffic and one.labels.get("toxic") == 0]
-    arrays["length_shift"] = length_shifts(heads, [kind for kind in (traffic, posts) if kind], seed)
+    kinds = [kind for kind in ([one.text for one in own], posts) if kind]
+    arrays["length_shift"] = length_shifts(heads, kinds, seed)
+    benign = traffic(own)
+    texts = [one.text for one in benign]
     heads = Heads(head_table(HEADS, LANGUAGES, arrays | blank), embedding)
-    calibration = calibrated(HEADS, heads.logits(texts), examples, kept, LEVELS)
+    harmful = [one for one in examples if any(one.labels.get(harm) for harm in HARMS)]
+    judged = Judged(harmful, heads.logits([one.text for one in harmful]))
+    linear = calibrated(HEADS, Judged(benign, heads.logits(texts)), LEVELS, judged)
     names = (*HEADS, *COMBINED)
     blank = uncalibrated(len(COMBINED), LEVELS)
-    heads = Heads(head_table(names, LANGUAGES, arrays | _followed(calibration, blank)), embedding)
-    combined = calibrated(tuple(COMBINED), heads.logits(texts)[:, len(HEADS) :], examples, kept, LEVELS)
-    return head_table(names, LANGUAGES, arrays | _followed(calibration, combined))
+    heads = Heads(head_table(names, LANGUAGES, arrays | _followed(linear, blank)), embedding)
+    combined = calibrated(tuple(COMBINED), Judged(benign, heads.logits(texts)[:, len(HEADS) :]), LEVELS)
+    return head_table(names, LANGUAGES, arrays | _followed(linear, combined))
 
 
 def _followed(linear: dict[str, NDArray[np.generic]], combined: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
