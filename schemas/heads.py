@@ -18,7 +18,7 @@ class HeadTable:
     `weights` is buckets × linear heads, `embedding` dimensions × linear heads, `bias` and `embedding_shift` one per linear
     head (a word's embedding share is shifted right by that many bits). A logit counts as level `(logit - low) * rate >> 16`,
     within 0 and levels - 1: one scale for all heads. `values` (levels, non-decreasing) is a level's probability in fixed point.
-    `length_shift` (linear heads × LENGTHS) is taken off the logit of a text of several windows: the more are looked at, the
+    `length_shift` (heads × LENGTHS) is taken off the logit of a text of several windows: the more are looked at, the
     higher the highest of harmless ones is. `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
     `digest` (sha256) names all of it in a config.
     """

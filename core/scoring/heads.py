@@ -158,13 +158,11 @@ class Heads:
         counts = np.minimum(np.diff(spans), len(LENGTH_SCALE) - 1)
         scaled = (total * LENGTH_SCALE[counts][:, None] >> _SCALE_BITS) + self.table.bias
         starts = np.array(laid.first_windows, np.int64)
-        shift = self.table.length_shift.T[length_class(np.diff(starts, append=len(scaled)))]
-        linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0) - shift)
-        if not self._combined:
-            return linear
+        linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0))
         levels = self._levels(linear, slice(0, self._linear))
         votes = [levels[:, always] + levels[:, voters].max(axis=1) for always, voters in self._combined]
-        return np.column_stack((linear, *votes))
+        shift = self.table.length_shift.T[length_class(np.diff(starts, append=len(scaled)))]
+        return np.column_stack((linear, *votes)) - shift
 
     def _laid(self, found: Sequence[list[str]]) -> _Words:
         full: list[int] = []

@@ -24,7 +24,7 @@ from schemas.messages import FIXED_ONE
 
 FALSE_POSITIVES: Final = 0.01
 TAIL: Final = 0.1
-CONFUSED: Final = 0.1
+CONFUSED: Final = 0.03
 JOINED: Final = 6
 LONG: Final = "joined"
 SLOPE: Final = 1.4
@@ -62,7 +62,7 @@ def calibrated(
 ) -> dict[str, NDArray[np.generic]]:
     """Arrays `low`, `rate` and `values` of the table, from benign texts, each source of which counts as much as any other.
 
-    A category also fires for at most one in CONFUSED of the `harmful` texts that are of other categories: what is said about
+    A category also fires for at most the share CONFUSED of the `harmful` texts that are of other categories: what is said about
     adults is not about minors. Raises ValueError for a head that no benign text is labelled 0 for.
     """
     examples, logits = benign.examples, benign.logits
@@ -94,15 +94,16 @@ def _quantile(values: NDArray[np.int64], weights: NDArray[np.float64], share: fl
 
 
 def length_shifts(heads: Heads, harmless: Sequence[Sequence[str]], seed: int) -> NDArray[np.int64]:
-    """How much higher than of one window the FALSE_POSITIVES quantile of harmless texts of several windows is (linear heads ×
-    LENGTHS, rising). The long texts are made by joining drawn ones, each of one of the kinds in `harmless`."""
+    """How much higher than of one window the FALSE_POSITIVES quantile of harmless texts of several windows is (heads × LENGTHS,
+    rising; 0 for heads that read the first window only). The long texts are made by joining drawn ones, each of one of the kinds in `harmless`."""
     draw = Random(seed)
     quantiles = []
     for count in (1, *(3 * (1 << length) // 4 or 1 for length in range(1, LENGTHS))):
         texts = [_joined(draw, harmless[number % len(harmless)], WINDOW + (count - 1) * HOP) for number in range(_JOINED)]
         logits = np.concatenate([heads.logits(texts[at : at + _CHUNK]) for at in range(0, _JOINED, _CHUNK)])
-        quantiles.append(np.quantile(logits[:, : len(heads.table.linear)], 1.0 - FALSE_POSITIVES, axis=0, method="higher"))
+        quantiles.append(np.quantile(logits, 1.0 - FALSE_POSITIVES, axis=0, method="higher"))
     rising = np.maximum.accumulate(np.stack(quantiles) - quantiles[0], axis=0)
+    rising[:, : len(heads.table.linear)][:, heads.table.first_window] = 0.0
     return np.asarray(rising.T.round(), np.int64)
 
 

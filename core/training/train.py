@@ -128,6 +128,9 @@ def train(
     linear = calibrated(HEADS, Judged(benign, heads.logits(texts)), LEVELS, judged)
     names = (*HEADS, *COMBINED)
     blank = uncalibrated(len(COMBINED), LEVELS)
+    arrays["length_shift"] = np.concatenate((arrays["length_shift"], np.zeros((len(COMBINED), LENGTHS), np.int64)))
+    heads = Heads(head_table(names, LANGUAGES, arrays | _followed(linear, blank)), embedding)
+    arrays["length_shift"][len(HEADS) :] = length_shifts(heads, kinds, seed)[len(HEADS) :]
     heads = Heads(head_table(names, LANGUAGES, arrays | _followed(linear, blank)), embedding)
     combined = calibrated(tuple(COMBINED), Judged(benign, heads.logits(texts)[:, len(HEADS) :]), LEVELS)
     return head_table(names, LANGUAGES, arrays | _followed(linear, combined))

@@ -26,7 +26,7 @@ def heads_twin(dimensions: int = 32, bias: int = -60) -> HeadTable:
             "embedding": draw.integers(-200, 201, (dimensions, count)).astype(np.int16),
             "embedding_shift": np.full(count, 10, np.int64),
             "bias": np.full(count, bias, np.int64),
-            "length_shift": np.zeros((count, LENGTHS), np.int64),
+            "length_shift": np.zeros((len(names), LENGTHS), np.int64),
             "first_window": np.array([name == "refusal" for name in HEADS]),
             "low": np.array([-LEVELS // 2] * count + [LEVELS // 2] * len(COMBINED), np.int64),
             "rate": np.full(len(names), 1 << 16, np.int64),
