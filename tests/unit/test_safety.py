@@ -14,7 +14,30 @@ from schemas.messages import ChatMessage, Config, Interaction, Score
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.heads_twin import heads_twin
 
-WORDS = ["how", "do", "i", "read", "the", "file", "with", "this", "and", "kill", "bomb", "you", "are", "what", "is", "it", "for", "stupid", "please", "can", "we", "my"]
+WORDS = [
+    "how",
+    "do",
+    "i",
+    "read",
+    "the",
+    "file",
+    "with",
+    "this",
+    "and",
+    "kill",
+    "bomb",
+    "you",
+    "are",
+    "what",
+    "is",
+    "it",
+    "for",
+    "stupid",
+    "please",
+    "can",
+    "we",
+    "my",
+]
 GERMAN = "wie kann ich das machen und was ist nicht gut für mich bitte "
 
 
