@@ -12,7 +12,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "f67c2227f9cb2728fd5c6a0af63bae0e120a0ffa6030de52640dbf7cfbad4351"
+HEADS_SHA256: Final = "0258b2a856edcc38e343b102d5eabee4c7b3c6a76fcd3fbc09bea5142ab5ad0f"
 
 
 class HeadsMismatch(RuntimeError):

@@ -6,7 +6,7 @@ which one half falls on the threshold; so that what fires and what is more likel
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -24,7 +24,8 @@ from schemas.messages import FIXED_ONE
 
 FALSE_POSITIVES: Final = 0.01
 TAIL: Final = 0.1
-CONFUSED: Final = 0.03
+CONFUSED: Final = 0.1
+_ENOUGH: Final = 50
 JOINED: Final = 6
 LONG: Final = "joined"
 SLOPE: Final = 1.4
@@ -62,8 +63,8 @@ def calibrated(
 ) -> dict[str, NDArray[np.generic]]:
     """Arrays `low`, `rate` and `values` of the table, from benign texts, each source of which counts as much as any other.
 
-    A category also fires for at most the share CONFUSED of the `harmful` texts that are of other categories: what is said about
-    adults is not about minors. Raises ValueError for a head that no benign text is labelled 0 for.
+    A category also fires for at most the share CONFUSED of the `harmful` texts of each other category that are not of it: what
+    is said about adults is not about minors. Raises ValueError for a head that no benign text is labelled 0 for.
     """
     examples, logits = benign.examples, benign.logits
     low, rate = [], []
@@ -76,14 +77,22 @@ def calibrated(
         weights = np.array([1.0 / sizes[source] for source in sources])
         threshold, tail = (_quantile(logits[harmless, column], weights, 1.0 - share) for share in (FALSE_POSITIVES, TAIL))
         if harmful is not None and name in HARMS:
-            others = harmful.logits[labels_of(name, harmful.examples) == 0, column]
-            if len(others):
-                threshold = max(threshold, float(np.quantile(others, 1.0 - CONFUSED, method="higher")))
+            threshold = max(threshold, *_of_others(name, harmful.logits[:, column], harmful.examples))
         threshold += 1
         slope = SLOPE / max(threshold - tail, 1.0)
         low.append(round(threshold - SPREAD / slope))
         rate.append(round(levels * slope / (2.0 * SPREAD) * (1 << RATE_BITS)))
     return {"low": np.array(low, np.int64), "rate": np.array(rate, np.int64), "values": curve(levels)}
+
+
+def _of_others(name: str, logits: NDArray[np.int64], examples: Sequence[Example]) -> Iterator[float]:
+    """For each other category with enough texts that are not of category `name`: what all but CONFUSED of those stay below."""
+    yield -np.inf
+    own = labels_of(name, examples)
+    for other in HARMS:
+        of_other = logits[(own == 0) & (labels_of(other, examples) == 1)]
+        if len(of_other) >= _ENOUGH:
+            yield float(np.quantile(of_other, 1.0 - CONFUSED, method="higher"))
 
 
 def _quantile(values: NDArray[np.int64], weights: NDArray[np.float64], share: float) -> float:
