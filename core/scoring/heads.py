@@ -77,6 +77,7 @@ class Heads:
             for always, voters in (COMBINED[name] for name in table.names[self._linear :])
         ]
         self._limit = cache_rows
+        self._last: _LookedAt | None = None
         self._row_of: dict[str, int] = {}
         self._sums = np.zeros((cache_rows, self._linear), np.int32)
         self._hashes = np.zeros(cache_rows, np.uint64)
@@ -194,43 +195,55 @@ class Heads:
 
         At most MAX_REASONS, the strongest first, ties by position; at least one for a text with a word.
         """
-        normalised = normalise(text)
-        logits = self.of_normalised([normalised])
-        values = self.values(logits)[0]
-        linear = [self.column(voter) for head in heads for voter in _voters(head)]
-        column = max(linear, key=lambda column: (values[column], -column))
-        begun = positions(normalised.text)
-        if not begun:
+        read_ = self._last if self._last is not None and self._last.text == text else self._looked_at(text)
+        self._last = read_
+        if not read_.found:
             return []
-        start, end = self._deciding(words(read(normalised.text)), column)
-        places, found = begun[start:end], words(read(normalised.text))[start:end]
-        shares = self._shares(found, column)
-        at = spans(normalised)
+        linear = [self.column(voter) for head in heads for voter in _voters(head)]
+        levels = self._levels(read_.by_window, slice(0, self._linear))
+        if self.table.first_window.any():
+            levels[1:, self.table.first_window] = -1
+        column = max(linear, key=lambda column: (int(levels[:, column].max()), -column))
+        start, end = read_.windows[int(levels[:, column].argmax())]
+        found, places = read_.found[start:end], read_.places[start:end]
         reasons = []
-        for _, first, last in sorted(shares, key=lambda share: (-share[0], share[1]))[:MAX_REASONS]:
+        for _, first, last in sorted(self._shares(found, column), key=lambda share: (-share[0], share[1]))[:MAX_REASONS]:
             rule = f"{self.names[column]}:{' '.join(dict.fromkeys((found[first], found[last])))}"
-            where = [at[position] for position in (places[first][0], places[last][1] - 1)]
+            where = [read_.at[position] for position in (places[first][0], places[last][1] - 1)]
             reasons.append(Reason(rule=rule, text=of, start=min(one[0] for one in where), end=max(one[1] for one in where)))
         return reasons
 
-    def _deciding(self, found: list[str], column: int) -> tuple[int, int]:
-        """The window whose logit is the text's."""
-        all_windows = windows(len(found))
-        if len(all_windows) == 1 or self.table.first_window[column]:
-            return all_windows[0]
-        best = self.of_words([found[start:end] for start, end in all_windows])[:, column]
-        return all_windows[int(best.argmax())]
+    def _looked_at(self, text: str) -> "_LookedAt":
+        normalised = normalise(text)
+        found = words(read(normalised.text))
+        cut = windows(len(found))
+        by_window = self.of_words([found[start:end] for start, end in cut])[:, : self._linear]
+        at = [(n, n + 1) for n in range(len(text))] if normalised.text == text else spans(normalised)
+        return _LookedAt(text, found, positions(normalised.text), cut, by_window, at)
 
     def _shares(self, found: list[str], column: int) -> list[tuple[int, int, int]]:
         """(share of the sum, first word, last word) of each distinct word and each pair that raises the head."""
         firsts = {word: number for number, word in reversed(list(enumerate(found)))}
-        sums = self.word_sums(list(firsts))[:, column].tolist()
+        self._learn([found], 0)
+        sums = self._sums[[self._row_of[word] for word in firsts], column].tolist()
         shares = [(share, number, number) for share, number in zip(sums, firsts.values(), strict=True)]
-        hashes = word_hashes(found)
+        hashes = self._hashes[[self._row_of[word] for word in found]]
         for apart in APART:
             weights = self.table.weights[pair_ids(hashes[:-apart], hashes[apart:], apart), column].tolist()
             shares += [(weight, number, number + apart) for number, weight in enumerate(weights)]
         return [share for share in shares if share[0] > 0] or [max(shares)]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _LookedAt:
+    """A text as reasons need it, kept for the next head of the same text."""
+
+    text: str
+    found: list[str]
+    places: list[tuple[int, int]]
+    windows: list[tuple[int, int]]
+    by_window: NDArray[np.int64]
+    at: list[tuple[int, int]]
 
 
 def _voters(head: str) -> tuple[str, ...]:
