@@ -48,7 +48,8 @@ class Act:
     """(role, text) of the conversation before the question, without system messages."""
     response: str
     flags: frozenset[str] = frozenset()
-    """What fired on the response: `refusal`, `pii`, `empty`, `repeated`, `error`, `truncated`, `tools`, `media`."""
+    """What fired on the response: `refusal`, `pii`, `empty`, `repeated`, `unsafe`, `error`, `truncated`, `tools`, `media`; on the
+    question: `unsafe question`, `attack`."""
 
     @property
     def asked(self) -> str:
@@ -165,7 +166,7 @@ def _why_not(act: Act) -> str | None:
     """Why an act teaches nothing; None where it does."""
     if not words(act.question):
         return "question: no words"
-    for flag in ("error", "truncated", "tools", "media"):
+    for flag in ("error", "truncated", "tools", "media", "unsafe question", "attack"):
         if flag in act.flags:
             return f"interaction: {flag}"
     if not act.correction:
@@ -175,7 +176,7 @@ def _why_not(act: Act) -> str | None:
             return "rating without receipt"
         if act.thumbs_down:
             return None
-        for flag in ("empty", "refusal", "pii", "repeated"):
+        for flag in ("empty", "refusal", "pii", "repeated", "unsafe"):
             if flag in act.flags:
                 return f"answer: {flag}"
     return _flaw(act.correction or act.response)

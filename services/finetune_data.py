@@ -14,6 +14,7 @@ import msgspec
 from adapters.clickhouse import connect, is_away, rows
 from adapters.settings import Settings
 from core.dataset import Act, Dataset
+from core.metrics import FIRES
 from schemas.messages import ChatMessage, ContentPart, DatasetRules
 
 MAX_ACTS: Final = 50_000
@@ -25,7 +26,11 @@ _FLAGS: Final = {
     "response.pii": "pii",
     "response.empty": "empty",
     "response.repeated": "repeated",
+    "response.safety.unsafe": "unsafe",
+    "prompt.safety.unsafe": "unsafe question",
+    "prompt.safety.jailbreak": "attack",
 }
+"""By the score that fires: how the dataset calls it."""
 
 
 class StoreAway(ConnectionError):
@@ -43,6 +48,8 @@ def read_acts(settings: Settings, app: str, environment: str, rules: DatasetRule
         "environment": environment,
         "since": now_ms - rules.days * _DAY_MS,
         "limit": MAX_ACTS,
+        "fires": FIRES,
+        "flagging": list(_FLAGS),
     }
     try:
         with contextlib.closing(connect(settings)) as client:

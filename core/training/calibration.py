@@ -25,6 +25,8 @@ from schemas.messages import FIXED_ONE
 FALSE_POSITIVES: Final = 0.01
 TAIL: Final = 0.1
 CONFUSED: Final = 0.1
+CONFUSED_WITH_MINORS: Final = 0.02
+"""The gravest thing to be wrong about."""
 _ENOUGH: Final = 50
 JOINED: Final = 6
 LONG: Final = "joined"
@@ -86,13 +88,14 @@ def calibrated(
 
 
 def _of_others(name: str, logits: NDArray[np.int64], examples: Sequence[Example]) -> Iterator[float]:
-    """For each other category with enough texts that are not of category `name`: what all but CONFUSED of those stay below."""
+    """For each other category with enough texts that are not of category `name`: what all but a share of those stay below."""
     yield -np.inf
     own = labels_of(name, examples)
+    share = CONFUSED_WITH_MINORS if name == "sexual_minors" else CONFUSED
     for other in HARMS:
         of_other = logits[(own == 0) & (labels_of(other, examples) == 1)]
         if len(of_other) >= _ENOUGH:
-            yield float(np.quantile(of_other, 1.0 - CONFUSED, method="higher"))
+            yield float(np.quantile(of_other, 1.0 - share, method="higher"))
 
 
 def _quantile(values: NDArray[np.int64], weights: NDArray[np.float64], share: float) -> float:

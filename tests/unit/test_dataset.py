@@ -74,7 +74,10 @@ def test_an_answer_with_a_thumb_up_by_receipt_is_learnt() -> None:
         ({"correction": "Sorry, I cannot help with that."}, "answer: refusal"),
         ({"correction": "Ask [EMAIL] for it."}, "answer: pii"),
         ({"correction": "buy now " * 40}, "answer: repeated"),
+        ({"thumbs_down": False, "response": "Fine answer.", "flags": frozenset({"unsafe"})}, "answer: unsafe"),
         ({"correction": "Fine.", "flags": frozenset({"error"})}, "interaction: error"),
+        ({"correction": "Fine.", "flags": frozenset({"attack"})}, "interaction: attack"),
+        ({"correction": "Fine.", "flags": frozenset({"unsafe question"})}, "interaction: unsafe question"),
         ({"thumbs_down": True, "response": "Wrong answer."}, "thumbs down"),
     ],
 )

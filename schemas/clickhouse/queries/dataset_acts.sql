@@ -31,7 +31,7 @@ FROM
         name,
         attribution,
         correction,
-        if(mapContains(scores, 'thumbs.down'), toInt8(scores['thumbs.down'] > 0), toInt8(-1)) AS thumbs_down
+        if(mapContains(scores, 'thumbs.down'), toInt8(scores['thumbs.down'] >= {fires:Int64}), toInt8(-1)) AS thumbs_down
     FROM feedback
     WHERE app = {app:String} AND environment = {environment:String} AND lane = 'live'
         AND arrival >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
@@ -53,7 +53,7 @@ INNER JOIN
         text_truncated,
         parts_not_scored,
         error_type,
-        arrayFilter(name -> scores[name] > 0, ['error', 'refusal', 'response.pii', 'response.empty', 'response.repeated']) AS fired
+        arrayFilter(name -> scores[name] >= {fires:Int64}, {flagging:Array(String)}) AS fired
     FROM interactions_by_id
     WHERE app = {app:String} AND environment = {environment:String} AND kind = 'chat'
         AND id IN
