@@ -12,7 +12,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "0258b2a856edcc38e343b102d5eabee4c7b3c6a76fcd3fbc09bea5142ab5ad0f"
+HEADS_SHA256: Final = "9fef71d268120c034878b11faf980d55fe87d6008b8807036bf54581f5b53a6e"
 
 
 class HeadsMismatch(RuntimeError):
