@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Final, TypeVar
 
+import msgspec
 from wordllama import WordLlama
 
 from adapters.corpus import long_texts
@@ -32,6 +33,17 @@ from schemas.messages import ChatMessage, Config, Interaction
 T = TypeVar("T")
 STEP: Final = 128
 PART_TEXTS: Final = 20_000
+HOSTILE: Final = {
+    "no_space": "a",
+    "emoji": "\U0001f600",
+    "right_to_left": "\u202ekill\u202c ",
+    "zero_width": "a\u200b",
+    "spaced_out": "k i l l ",
+    "base64": "a2lsbCBhbGwgb2YgdGhlbSBub3cg",
+    "percent": "%6b%69%6c%6c",
+    "distinct_words": "".join(f"w{n:x} " for n in range(1_000)),
+    "refusals": "I'm sorry, but I can't help with that. ",
+}
 PACKAGES: Final = ("google-re2", "numpy", "scipy", "tokenizers", "wordllama", "chitchat-dataset")
 
 
@@ -69,6 +81,7 @@ def main() -> None:
         emit(f"scoring.{name}.rate", rate, "texts/s/core", PACKAGES)
     if given.peers:
         _peers(sized, rates)
+    _growth(table)
     _parts(chats[:PART_TEXTS], table)
     _peer([prompt for prompt, _ in pairs[:PART_TEXTS]], table)
 
@@ -124,6 +137,20 @@ def _peer(prompts: list[str], table: EmbeddingTable) -> None:
     emit("scoring.topic.cold", ours, "us_cpu/text", PACKAGES)
     emit("scoring.peer.wordllama_embed", theirs, "us_cpu/text", PACKAGES)
     emit("scoring.peer.ratio", theirs / ours, "x", PACKAGES)
+
+
+def _growth(table: EmbeddingTable) -> None:
+    """Time for 1 MB over time for 128 KB of hostile text, without the cap of 32 KB: 8 where it is linear."""
+    config = msgspec.structs.replace(_config(table), max_text_bytes=1 << 22)
+    for name, piece in HOSTILE.items():
+        small, large = (_least_us(config, table, piece * (size // len(piece.encode()))) for size in (1 << 17, 1 << 20))
+        emit(f"scoring.hostile.{name}.1MB", large / 1_000, "ms_cpu", PACKAGES)
+        emit(f"scoring.hostile.{name}.growth", large / small, "x for 8 times the text", PACKAGES)
+
+
+def _least_us(config: Config, table: EmbeddingTable, text: str) -> float:
+    scorings = [Scoring(config, table, load_heads()) for _ in range(3)]
+    return min(_cpu(lambda step, s=scoring: s.interactions(step), [_chat(text, text, 1)]) for scoring in scorings)
 
 
 def _peers(texts: dict[str, list[str]], ours: dict[str, float]) -> None:
