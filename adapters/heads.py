@@ -12,7 +12,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "9fef71d268120c034878b11faf980d55fe87d6008b8807036bf54581f5b53a6e"
+HEADS_SHA256: Final = "e0d6ffdf1524b7aceab74426a6016dcc9755c360a29ab6e75a95621af5b8bf76"
 
 
 class HeadsMismatch(RuntimeError):

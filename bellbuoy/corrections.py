@@ -7,7 +7,7 @@ import msgspec
 
 from adapters.adapted import KeptCorrections, load_corrections, save_corrections
 from adapters.settings import Settings
-from bellbuoy.configuration import Change, change_config, current_config, read_configs
+from bellbuoy.configuration import Change, ConfigConflict, change_config, current_config, read_configs
 from bellbuoy.reach import need_kafka
 from core.configs import ConfigLog
 from core.scoring.adapted import MAX_VERSION
@@ -94,6 +94,16 @@ def _with(configs: ConfigLog, heads: Sequence[AdaptedHead], reason: str) -> Chan
     if current is None:
         return None
     places = {(head.app, head.environment, head.name) for head in heads}
+    known = {
+        (head.app, head.environment, head.name, head.version): head
+        for config in configs.configs.values()
+        for head in config.adapted
+    }
+    for head in heads:
+        if known.get((head.app, head.environment, head.name, head.version), head) != head:
+            raise ConfigConflict(
+                f"{head.name} of {head.app} has got version {head.version} from elsewhere meanwhile: learn it again"
+            )
     others = [head for head in current.adapted if (head.app, head.environment, head.name) not in places]
     ordered = sorted([*others, *heads], key=lambda head: (head.app, head.environment, head.name))
     return Change(msgspec.structs.replace(current, adapted=ordered), reason)

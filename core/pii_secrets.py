@@ -1,8 +1,7 @@
 """Keys, tokens, passwords and addresses that carry one: what opens something."""
 
+import re
 from typing import Final
-
-import re2
 
 from core.pii_checks import Rule, words
 
@@ -17,6 +16,12 @@ _NAME: Final = words(
 _DOTTED: Final = words(r"^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+$")
 
 
+_MOST_READ: Final = 256
+"""Bytes of a value that its pattern reads …"""
+_REST: Final = {b'"': re.compile(rb'[^"\n]*'), b"'": re.compile(rb"[^'\n]*"), b"": re.compile(rb"[^\s\"',;(){}<>\[\]]*")}
+"""… and what follows them up to the value's end."""
+
+
 def _password(data: bytes, start: int, end: int) -> int | None:
     """A value that looks chosen: quoted, or with digits or symbols among its letters; no stand-in for one."""
     value = data[start:end]
@@ -29,7 +34,13 @@ def _password(data: bytes, start: int, end: int) -> int | None:
     mixed = digit + symbol + (value[1:] != lower[1:]) + (max(value) > 127) + long
     if mixed < 2 and _NAME.search(value):
         return None
-    if data[start - 1 : start] in (b'"', b"'"):
+    quote = data[start - 1 : start]
+    quote = quote if quote in _REST else b""
+    if quote and len(value) < _MOST_READ and data[end : end + 1] != quote:
+        return None
+    if len(value) == _MOST_READ and (rest := _REST[quote].match(data, end)) is not None:
+        end = rest.end()
+    if quote:
         return end if mixed >= (2 if b" " in value else 1) else None
     named = data[end : end + 1] in (b"(", b"[") or _DOTTED.search(value)
     return end if digit and mixed + value[:1].isupper() >= 2 and not named else None
@@ -81,7 +92,7 @@ _SENSITIVE: Final = (
 )
 _ASSIGNED: Final = (
     r"[\"']?\s*(?::=|=>|[:=]|\xef\xbc\x9a|\b(?:is|ist|es|est|was|lautet|set to)\b:?)\s*"
-    r"(?:\"([^\"\n]{6,256})\"|'([^'\n]{6,256})'|([^\s\"',;(){}<>\[\]]{6,256}))"
+    r"(?:\"([^\"\n]{6,256})|'([^'\n]{6,256})|([^\s\"',;(){}<>\[\]]{6,256}))"
 )
 _KEYS: Final = "|".join((
     r"sk-[A-Za-z0-9_-]{20,}",                                     # OpenAI, Anthropic, and those that copy the prefix
@@ -119,7 +130,7 @@ SECRET_RULES: Final = (
     Rule("password", "secret", "[PASSWORD]", r"(?i)\bidentified\s+by\s+[\"']([^\"'\n]{4,})[\"']", _identified),
 )  # fmt: skip
 
-_SECRET_NAME: Final = re2.compile(rf"(?i)(?:{_SENSITIVE}|authorization|[A-Z]token)$")
+_SECRET_NAME: Final = words(rf"(?:{_SENSITIVE}|authorization|[A-Z]token)$")
 
 
 def is_secret_name(name: str) -> bool:
@@ -128,4 +139,4 @@ def is_secret_name(name: str) -> bool:
     >>> is_secret_name("db.password"), is_secret_name("max_tokens")
     (True, False)
     """
-    return _SECRET_NAME.search(name) is not None
+    return _SECRET_NAME.search(name.encode("utf-8", "replace")) is not None

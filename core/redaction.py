@@ -187,6 +187,7 @@ class Redactor:
             start, end = match.span(match.lastindex or 0)
             checked = rule.check(data, start, end) if rule.check else end
             if checked:
+                start, checked = _whole_characters(data, start, checked)
                 yield Found(start, checked, rule)
                 position = max(checked, position + 1)
             elif match.end() - match.start() > _LONGEST_RETRY:
@@ -218,6 +219,15 @@ class Redactor:
             position = end
         pieces.append(text[position:kept])
         return Redacted("".join(pieces), tuple(spans), truncated)
+
+
+def _whole_characters(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """A span of UTF-8 bytes, widened to whole characters: a limit on a value's length may fall inside one."""
+    while start > 0 and data[start] & 0xC0 == 0x80:
+        start -= 1
+    while end < len(data) and data[end] & 0xC0 == 0x80:
+        end += 1
+    return start, end
 
 
 def _next_word(data: bytes, start: int, end: int) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LENGTHS = 8
-"""Classes of texts by their number of windows: 1, 2, up to 4, up to 8, …, more than 64."""
+LENGTHS = 5
+"""Classes of texts by their number of windows: 1, 2, up to 4, up to 8, more. So an attack that is sure in its own window still
+fires in a text of any length."""
 
 
 @dataclass(frozen=True, eq=False)

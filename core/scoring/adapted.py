@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.scoring.features import BUCKETS, Features, pairs, positions, read, word_features, word_hashes, words
-from core.scoring.normalise import Normalised, normalise, spans
+from core.scoring.normalise import DECODED, Normalised, normalise, spans
 from schemas.messages import AdaptedHead
 
 MARGIN_BITS: Final = 20
@@ -314,7 +314,7 @@ class Correction:
         best = sorted(zip(shares, firsts.values(), firsts, strict=True), key=lambda entry: (-entry[0], entry[1]))[:MAX_REASONS]
         begun, at = positions(text.text), spans(text)
         return [
-            (word, at[begun[number][0]][0], at[begun[number][1] - 1][1])
+            (word if begun[number][1] <= text.own else DECODED, at[begun[number][0]][0], at[begun[number][1] - 1][1])
             for share, number, word in best
             if share > 0 and number < len(begun)
         ]

@@ -158,7 +158,7 @@ def rolled_back(history: Sequence[AdaptedHead], version: int) -> AdaptedHead:
         raise ValueError("no correction is active")
     now = history[-1]
     origin = now.restores or now.version
-    first = next(number for number, head in enumerate(history) if head.version == origin)
+    first = next((number for number, head in enumerate(history) if head.version == origin), 0)
     before = [head for head in history[:first] if head.weights and not head.restores]
     if not before:
         return AdaptedHead(app=now.app, environment=now.environment, name=now.name, version=version)

@@ -21,9 +21,13 @@ MAX_WORD: Final = 32
 HEAD_CHARACTERS: Final = 24_576
 TAIL_CHARACTERS: Final = 8_192
 """Of a longer text the beginning and the end are read: where instructions stand."""
+NEUTRAL: Final = "0"
+"""Stands for numbers and identifiers."""
+_LONG_WORD: Final = 25
 WINDOW: Final = 48
 HOP: Final = 32
-"""Words per window, and from one window's start to the next's: padding around an attack cannot dilute it."""
+"""Words per window, and from one window's start to the next's: padding around an attack dilutes it no more than by what the
+highest of several harmless windows has in advance."""
 
 APART: Final = (1, 2)
 """How far the words of a pair stand from each other."""
@@ -67,6 +71,18 @@ def words(text: str) -> list[str]:
         if not found or len(max(found, key=len)) <= MAX_WORD:
             return found
     return _WORD.findall(text)
+
+
+def plain(word: str) -> str:
+    """The word that features are taken of: what is a number or an identifier by its form says nothing by its letters.
+
+    >>> [plain(word) for word in ("hello", "mp3", "123", "2024", "9f86d081884c", "4f2a")]
+    ['hello', 'mp3', '123', '0', '0', '0']
+    """
+    if len(word) > _LONG_WORD:
+        return NEUTRAL
+    digits = sum(map(str.isdigit, word))
+    return NEUTRAL if digits >= 4 or (digits >= 2 and digits < len(word)) else word
 
 
 def positions(text: str) -> list[tuple[int, int]]:

@@ -77,11 +77,13 @@ def _format(interaction: Interaction, response: Redacted) -> Score | None:
     """None where no JSON was asked for, or where it cannot be judged."""
     asked = interaction.response_format
     kind = asked.type if asked is not None else interaction.attributes[_OUTPUT_TYPE]
-    if kind not in _JSON or response.truncated or len(interaction.output) != 1:
+    if kind not in _JSON or response.truncated or response.dropped or len(interaction.output) != 1:
         return None
     text = response.text
     try:
         value = msgspec.json.decode(_without_placeholders(response))
+    except msgspec.ValidationError:
+        return None  # JSON, with a number that is too large to read
     except (msgspec.DecodeError, UnicodeEncodeError):
         return _fired("fenced_json" if text.lstrip().startswith(_FENCE) else "not_json", 0, len(text))
     except RecursionError:

@@ -13,8 +13,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.features import APART, pair_ids, pairs, positions, read, windows, word_features, word_hashes, words
-from core.scoring.normalise import Normalised, normalise, spans
+from core.scoring.features import APART, pair_ids, pairs, plain, positions, read, windows, word_features, word_hashes, words
+from core.scoring.normalise import DECODED, Normalised, normalise, spans
 from schemas.embedding import EmbeddingTable
 from schemas.heads import LENGTHS, HeadTable
 from schemas.messages import Reason
@@ -40,7 +40,7 @@ def length_class(windows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The class of texts of so many windows.
 
     >>> length_class(np.array([1, 2, 3, 4, 5, 64, 1_000])).tolist()
-    [0, 1, 2, 2, 3, 6, 7]
+    [0, 1, 2, 2, 3, 4, 4]
     """
     return np.searchsorted(1 << np.arange(LENGTHS - 1), windows)
 
@@ -87,6 +87,7 @@ class Heads:
         ]
         self._limit = cache_rows
         self._row_of: dict[str, int] = {}
+        self._used = 0
         self._sums = np.zeros((cache_rows, self._linear), np.int32)
         self._hashes = np.zeros(cache_rows, np.uint64)
 
@@ -120,6 +121,7 @@ class Heads:
                         self._add(list(new))
                         return number - at
                     self._row_of.clear()
+                    self._used = 0
                     self._grow(len(set(found[at])))
                     self._add(list(dict.fromkeys(found[at])))
                     return 1
@@ -136,10 +138,15 @@ class Heads:
     def _add(self, new: list[str]) -> None:
         if not new:
             return
-        start = len(self._row_of)
-        self._sums[start : start + len(new)] = self.word_sums(new)
-        self._hashes[start : start + len(new)] = word_hashes(new)
-        self._row_of.update(zip(new, range(start, start + len(new)), strict=True))
+        forms = list(map(plain, new))
+        fresh = [word for word in dict.fromkeys(forms) if word not in self._row_of]
+        if fresh:
+            end = self._used + len(fresh)
+            self._sums[self._used : end] = self.word_sums(fresh)
+            self._hashes[self._used : end] = word_hashes(fresh)
+            self._row_of.update(zip(fresh, range(self._used, end), strict=True))
+            self._used = end
+        self._row_of.update((word, self._row_of[form]) for word, form in zip(new, forms, strict=True))
 
     def word_sums(self, found: Sequence[str]) -> NDArray[np.int64]:
         """What each word adds to each head before scaling (words × heads)."""
@@ -234,7 +241,7 @@ class TextReasons:
     ) -> None:
         """`found` are the words, `cut` their windows, `by_window` each window's logits."""
         self._heads, self._part, self._found, self._windows, self._by_window = heads, part, found, cut, by_window
-        self._places = positions(normalised.text)
+        self._places, self._own = positions(normalised.text), normalised.own
         self._spans = spans(normalised)
         self._sums, self._hashes = heads.known(found)
 
@@ -249,7 +256,9 @@ class TextReasons:
         shares = self._shares(start, end, column)
         reasons = []
         for _, first, last in sorted(shares, key=lambda share: (-share[0], share[1]))[:MAX_REASONS]:
-            rule = f"{self._heads.names[column]}:{' '.join(dict.fromkeys((self._found[first], self._found[last])))}"
+            own = self._places[last][1] <= self._own
+            shown = " ".join(dict.fromkeys((self._found[first], self._found[last]))) if own else DECODED
+            rule = f"{self._heads.names[column]}:{shown}"
             where = [self._spans[position] for position in (self._places[first][0], self._places[last][1] - 1)]
             reasons.append(
                 Reason(rule=rule, text=self._part, start=min(one[0] for one in where), end=max(one[1] for one in where))

@@ -16,6 +16,8 @@ from urllib.parse import unquote_to_bytes
 
 import re2
 
+DECODED: Final = "decoded"
+"""Stands in a reason for words that were found inside an encoding."""
 MAX_DECODED: Final = 8_192
 """Characters of decoded text that are appended to a text, in all."""
 _DEPTH: Final = 2
@@ -75,10 +77,12 @@ _SET: Final = _set()
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """Text for features; `given` is what it was made of."""
+    """Text for features; `given` is what it was made of. From `own` on it is what was found inside encodings: nobody redacted
+    that, so no word of it may be shown."""
 
     text: str
     given: str
+    own: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,11 @@ def normalise(text: str) -> Normalised:
     """
     steps, wrapped = _needed(text)
     if not steps and not wrapped:
-        return Normalised(text, text)
+        return Normalised(text, text, len(text))
     result = text
     for step in steps:
         result = step.pattern.sub(step.replace, result)
-    return Normalised(" ".join([result, *(more for more, _, _ in _decoded(text, wrapped, _DEPTH))]), text)
+    return Normalised(" ".join([result, *(more for more, _, _ in _decoded(text, wrapped, _DEPTH))]), text, len(result))
 
 
 def spans(normalised: Normalised) -> list[tuple[int, int]]:

@@ -116,8 +116,11 @@ class _Reader:
         named = self.redacted(f"{key}: {value}")
         if own.dropped or named.dropped:
             return DROPPED
-        start = len(key) + 2
-        if any(span.start >= start for span in named.spans) and named.text.startswith(f"{key}: "):
+        shown = self.text(key)
+        start = len(shown) + 2
+        if not named.text.startswith(f"{shown}: "):
+            return own.text if own.spans else named.text
+        if any(span.start >= start for span in named.spans):
             return named.text[start:]
         if own.spans or any(span.end > start for span in named.spans):
             return own.text if own.spans else named.text

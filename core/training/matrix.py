@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from core.scoring.features import BUCKETS, pairs, windows, word_features, word_hashes, words
+from core.scoring.features import BUCKETS, pairs, plain, windows, word_features, word_hashes, words
 from core.scoring.features import read as read_part
 from core.scoring.heads import LENGTH_SCALE, word_vectors
 from core.scoring.normalise import normalise
@@ -56,7 +56,7 @@ def matrix(texts: Sequence[str], embedding: EmbeddingTable) -> Matrix:
     first: list[bool] = []
     for number, text in enumerate(texts):
         found = words(read_part(normalise(text).text))
-        rows = [row_of.setdefault(word, len(row_of)) for word in found]
+        rows = [row_of.setdefault(plain(word), len(row_of)) for word in found]
         for start, end in windows(len(rows)):
             window = rows[start:end]
             full += window

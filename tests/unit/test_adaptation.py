@@ -323,6 +323,11 @@ def test_a_second_rollback_goes_further_back() -> None:
     assert rolled_back(history, 4).weights == b""
 
 
+def test_a_rollback_whose_origin_is_forgotten_restores_the_frozen_score() -> None:
+    history = [adapted_head(version=2), rolled_back([adapted_head(version=1), adapted_head(version=2)], 3)]
+    assert rolled_back(history, 4).weights == b""
+
+
 def test_there_is_nothing_to_roll_back_after_the_frozen_score() -> None:
     history = [adapted_head(version=1)]
     history.append(rolled_back(history, 2))

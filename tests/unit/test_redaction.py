@@ -4,9 +4,10 @@ import time
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.pii_rules import is_secret_name
 from core.redaction import Redactor
 from schemas.messages import Config
 
@@ -219,3 +220,22 @@ def test_hostile_text_is_normal_input(name: str) -> None:
     print(f"{name}: {(time.process_time() - started) * 1000:.1f} ms")
     assert len(result.text.encode()) <= 32_768
     assert result.truncated == (len(text.encode()) > 32_768)
+
+
+@pytest.mark.parametrize("letter", ["é", "密", "\U0001f600"])
+@pytest.mark.parametrize("form", ["password={}", "Passwort: {}", 'password="{}"'])
+def test_a_long_secret_of_wide_characters_is_replaced_to_its_end(form: str, letter: str) -> None:
+    redacted = Redactor(65_536).redact(f"{form.format('Ab1' + letter * 300)} end")
+    assert letter not in redacted.text
+    assert redacted.text.endswith(" end")
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="aB1é密 ='\"", max_size=20), st.sampled_from("é密\U0001f600"), st.integers(240, 270))
+def test_no_length_of_a_value_cuts_a_character_in_two(before: str, letter: str, count: int) -> None:
+    assert isinstance(Redactor(65_536).redact(f"{before} password=Ab1{letter * count}").text, str)
+
+
+@pytest.mark.parametrize("name", ["contraseña", "пароль", "密码", "hasło", "db.password"])
+def test_a_secrets_name_is_known_in_other_languages(name: str) -> None:
+    assert is_secret_name(name)

@@ -1,5 +1,6 @@
 """Scoring as a whole: any batching gives the same bytes, failures are outcomes, nothing leaks."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -376,3 +377,19 @@ def test_the_parts_of_a_message_share_one_cap() -> None:
     assert result.text_truncated
     assert len(result.prompt.encode()) <= 32_768 + 2
     assert "more" not in result.prompt
+
+
+def test_an_attribute_is_read_with_its_name_though_the_name_is_personal_itself() -> None:
+    asked = chat("q", attributes={"alice.smith@example.com phone number is": "5552345678"})
+    (result,) = Scoring(config(), embedding_twin(), heads_twin()).interactions([asked])
+    assert "5552345678" not in msgspec.json.encode(result.attributes).decode()
+
+
+def test_no_reason_shows_what_was_found_inside_an_encoding() -> None:
+    hidden = base64.b64encode(b"tell john.smith@company.com that i will kill him").decode()
+    heads = heads_twin(bias=100_000)
+    scoring = Scoring(config(heads=heads.digest), embedding_twin(), heads)
+    (result,) = scoring.interactions([chat(f"decode {hidden}")])
+    rules = [reason.rule for score in result.scores.values() for reason in score.reasons]
+    assert any(rule.endswith(":decoded") for rule in rules)
+    assert not any(word in rule for rule in rules for word in ("john", "smith", "company"))

@@ -373,3 +373,7 @@ def test_a_price_that_cannot_be_is_refused(price: Price) -> None:
     check_prices(PRICES)
     with pytest.raises(ValueError, match="prices"):
         check_prices([price])
+
+
+def test_json_with_a_number_too_large_to_read_is_not_judged() -> None:
+    assert of("response.format", asked_for(None, "1" * 5_000)) is None
