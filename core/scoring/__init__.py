@@ -1,7 +1,8 @@
 """Scoring: what a record becomes before anything but the raw topic holds it. Pure, in integers, the same in any batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from core.redaction import Redactor
@@ -34,6 +35,8 @@ SCORERS: Final[Mapping[str, Scorer | ActScorer]] = {
 SCORER_VERSIONS: Final[dict[str, int]] = {name: scorer.version for name, scorer in SCORERS.items()}
 
 SCORER_ERROR: Final = "scorer.error"
+_TOKENISED: Final = 16_384
+"""Words whose tokens are kept."""
 
 
 @dataclass(slots=True)
@@ -94,6 +97,8 @@ class Scoring:
         self._act_scorers = [scorer for scorer in chosen if isinstance(scorer, ActScorer)]
         self._counts_errors = answer.SCORER in chosen
         self._redactor = Redactor(config.max_text_bytes, policy=config.redaction, keys=redaction_keys)
+        # Topic and heads both read a new word's tokens: the second one finds them here.
+        embedding = replace(embedding, tokenise=lru_cache(_TOKENISED)(embedding.tokenise))
         self._words = WordSums(embedding, own=config.cells)
         self._prices = config.prices
         self._heads = Heads(heads, embedding)

@@ -113,9 +113,8 @@ class Heads:
         """See to it that the words of texts from `at` on are in the cache; of how many texts they are."""
         new: dict[str, None] = {}
         for number in range(at, len(found)):
-            unknown = [word for word in found[number] if word not in self._row_of and word not in new]
+            unknown = set(found[number]).difference(self._row_of, new)  # in any order: a row is a place, no result
             if unknown:
-                unknown = list(dict.fromkeys(unknown))
                 if len(self._row_of) + len(new) + len(unknown) > self._limit:
                     if number > at:
                         self._add(list(new))
@@ -151,7 +150,7 @@ class Heads:
     def word_sums(self, found: Sequence[str]) -> NDArray[np.int64]:
         """What each word adds to each head before scaling (words × heads)."""
         of_word = word_features(found)
-        sums = np.add.reduceat(self.table.weights[of_word.ids], of_word.ends[:-1], axis=0, dtype=np.int64)
+        sums = np.add.reduceat(self.table.weights.take(of_word.ids, axis=0), of_word.ends[:-1], axis=0, dtype=np.int64)
         # Integers below 2**53 in every partial sum: exact in float64, whatever the order of summation.
         embedded = (word_vectors(found, self._embedding).astype(np.float64) @ self._embedded).astype(np.int64)
         return np.asarray((sums + (embedded >> self.table.embedding_shift)).clip(-_LARGEST, _LARGEST))
@@ -159,9 +158,9 @@ class Heads:
     def _logits(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
         laid = self._laid(found)
         spans = np.array(laid.distinct_ends, np.int64)
-        total = _sums(self._sums[laid.distinct], spans)
-        for pair in pairs(self._hashes[laid.full], np.array(laid.full_ends, np.int64)):
-            total += _sums(self.table.weights[pair.ids], pair.ends)
+        total = _sums(self._sums.take(laid.distinct, axis=0), spans)
+        for pair in pairs(self._hashes.take(laid.full), np.array(laid.full_ends, np.int64)):
+            total += _sums(self.table.weights.take(pair.ids, axis=0), pair.ends)
         counts = np.minimum(np.diff(spans), len(LENGTH_SCALE) - 1)
         scaled = (total * LENGTH_SCALE[counts][:, None] >> _SCALE_BITS) + self.table.bias
         starts = np.array(laid.first_windows, np.int64)
