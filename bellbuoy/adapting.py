@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -210,15 +211,7 @@ class Adapting:
         if len(benign.texts):
             margins = self._correction(head, pack(weights)).margins(benign.texts, benign.logits, benign.vectors)
             weights = recalibrated(learned, labels, margins)
-        return AdaptedHead(
-            app=head.app,
-            environment=head.environment,
-            name=head.name,
-            version=head.version,
-            heads=head.heads,
-            languages=languages,
-            weights=pack(weights),
-        )
+        return msgspec.structs.replace(head, languages=languages, weights=pack(weights))
 
     def _values(
         self, head: AdaptedHead, trial: Learned, test: Rows, inside: NDArray[np.int64], labels: NDArray[np.int64], benign: Rows
@@ -227,8 +220,7 @@ class Adapting:
         return correction.values(correction.margins(test.texts, test.logits, test.vectors)).astype(np.int64)
 
     def _correction(self, head: AdaptedHead, weights: bytes) -> Correction:
-        made = AdaptedHead(app=head.app, environment=head.environment, name=head.name, version=head.version, weights=weights)
-        return Correction(made, len(self.heads.names), self.words.table.dimensions)
+        return Correction(msgspec.structs.replace(head, weights=weights), len(self.heads.names), self.words.table.dimensions)
 
     def _languages(self, rows: Rows, labels: NDArray[np.int64]) -> tuple[str, ...]:
         """Languages with enough labels of both classes."""

@@ -51,7 +51,7 @@ class Corrections:
         """
         digest = None
         if self.log is not None:
-            digest = change_config(self.settings, lambda configs: _with(configs, heads, reason))
+            digest = change_config(self.settings, lambda configs: with_corrections(configs, heads, reason))
         self.kept.activated.extend(heads)
         save_corrections(self.settings, self.kept)
         return digest
@@ -89,7 +89,9 @@ def activated(log: ConfigLog, app: str, environment: str, name: str) -> list[Ada
     return found
 
 
-def _with(configs: ConfigLog, heads: Sequence[AdaptedHead], reason: str) -> Change | None:
+def with_corrections(configs: ConfigLog, heads: Sequence[AdaptedHead], reason: str) -> Change | None:
+    """The active config with these corrections in place of the scores' former ones. Raises ConfigConflict where another one has
+    got the same version meanwhile."""
     current = current_config(configs)
     if current is None:
         return None

@@ -60,21 +60,16 @@ def covered(label: str, heads: Heads) -> bool:
 def score(batch: Batch) -> list[Scores]:
     """Scores of the prompts and of the responses."""
     results: list[Scores] = [{} for _ in batch.readings]
-    prompts = [number for number, reading in enumerate(batch.readings) if reading.prompt is not None]
-    if prompts:
-        texts = [reading.prompt.text for reading in batch.readings if reading.prompt is not None]
-        labels = [batch.prompt_languages[number] for number in prompts]
-        for number, scores in zip(
-            prompts, _scores(texts, labels, batch.heads, batch.prompt_logits[prompts], "prompt"), strict=True
-        ):
-            results[number].update(scores)
-    responses = [number for number, reading in enumerate(batch.readings) if reading.response is not None]
-    if responses:
-        texts = [reading.response.text for reading in batch.readings if reading.response is not None]
-        labels = [batch.response_languages[number] for number in responses]
-        for number, scores in zip(
-            responses, _scores(texts, labels, batch.heads, batch.response_logits[responses], "response"), strict=True
-        ):
+    sides: tuple[Text, ...] = ("prompt", "response")
+    for of in sides:
+        texts = [reading.prompt if of == "prompt" else reading.response for reading in batch.readings]
+        there = {number: text.text for number, text in enumerate(texts) if text is not None}
+        if not there:
+            continue
+        languages = batch.prompt_languages if of == "prompt" else batch.response_languages
+        logits = (batch.prompt_logits if of == "prompt" else batch.response_logits)[list(there)]
+        found = _scores(list(there.values()), [languages[number] for number in there], batch.heads, logits, of)
+        for number, scores in zip(there, found, strict=True):
             results[number].update(scores)
     return results
 

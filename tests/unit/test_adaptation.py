@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from adapters.adapted import KeptCorrections, UnreadableCorrections, corrections_path, load_corrections, save_corrections
 from adapters.settings import Settings
-from bellbuoy.configuration import check_change
+from bellbuoy.configuration import ConfigConflict, check_change
+from bellbuoy.corrections import with_corrections
 from core.adaptation import FALSE_ALARMS, calibrated, learn, ridge, spectrum
+from core.configs import ConfigLog
 from core.detection.application import _supersedes
 from core.label_rows import distinct, sampled, split, too_few
 from core.metrics import FIRES
@@ -26,7 +28,7 @@ from core.scoring.normalise import normalise
 from core.scoring.safety import NOT_COVERED
 from core.summary import Tallies
 from schemas.codec import decode, encode
-from schemas.messages import AdaptedHead, Config, Interaction
+from schemas.messages import Activation, AdaptedHead, Config, Interaction
 from tests.unit.adapted_twin import NAME, adapted_head, labelled, learned, rows
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.heads_twin import heads_twin
@@ -386,3 +388,12 @@ def test_a_block_counts_corrected_and_frozen_scores_under_different_identities()
 def test_a_later_correction_replaces_the_reference_of_an_earlier_one() -> None:
     keys = [f"{NAME}@{BASE}", f"{NAME}@{BASE}001", f"{NAME}@{BASE}002", f"{NAME}@{BASE + 1}001"]
     assert all(_supersedes(new, old) for old, new in pairwise(keys))
+
+
+def test_another_correction_of_the_same_version_is_refused() -> None:
+    here, there = adapted_head(version=1), msgspec.structs.replace(adapted_head(version=1), languages=("de",))
+    log, active = ConfigLog(), config(adapted=[there])
+    log.configs["c"] = active
+    log.activations.append((None, Activation(id="a", config="c", actor="test", reason="test")))
+    with pytest.raises(ConfigConflict, match="version 1 from elsewhere"):
+        with_corrections(log, [here], "test")

@@ -1,6 +1,7 @@
 """Learned heads: features are the same everywhere, sums do not depend on company, reasons lie in the text, hostile text is bounded."""
 
 import base64
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -27,6 +28,7 @@ from core.scoring.heads import Heads
 from core.training.examples import HEADS, Example
 from core.training.fit import Recipe
 from core.training.train import train
+from schemas.heads import LENGTHS
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.heads_twin import heads_twin
 
@@ -198,3 +200,11 @@ def test_a_damaged_file_is_named_as_such(damage: bytes) -> None:
 
 def test_the_shipped_table_is_the_one_that_configs_name() -> None:
     assert load_heads().names[:-2] == HEADS
+
+
+def test_what_harmless_windows_reach_in_advance_is_taken_off_texts_of_several() -> None:
+    table = heads_twin()
+    shifted = replace(table, length_shift=table.length_shift + np.arange(LENGTHS) * 10)
+    plain, less = (Heads(one, embedding_twin()) for one in (table, shifted))
+    one, two = "read a file", "read a file " * 17
+    assert (plain.logits([one, two]) - less.logits([one, two])).tolist() == [[0] * len(table.names), [10] * len(table.names)]

@@ -393,3 +393,10 @@ def test_no_reason_shows_what_was_found_inside_an_encoding() -> None:
     rules = [reason.rule for score in result.scores.values() for reason in score.reasons]
     assert any(rule.endswith(":decoded") for rule in rules)
     assert not any(word in rule for rule in rules for word in ("john", "smith", "company"))
+
+
+def test_the_format_of_a_dropped_response_is_not_judged() -> None:
+    dropping = Scoring(config(redaction=[RedactionRule(kind="email", action="drop")]), embedding_twin(), heads_twin())
+    said = chat("q", '{"mail": "john.smith@company.com"}', response_format=ResponseFormat(type="json_object"))
+    (result,) = dropping.interactions([said])
+    assert "response.format" not in result.scores
