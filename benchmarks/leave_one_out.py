@@ -26,8 +26,9 @@ from adapters.embedding import load_embedding
 from adapters.settings import Settings
 from bellbuoy.training_data import SHIPPABLE, read_training_data
 from benchmarks.report import emit
-from core.scoring.features import words
-from core.scoring.heads import COMBINED, word_vectors
+from core.scoring.cut import all_words
+from core.scoring.heads import COMBINED
+from core.scoring.words import word_vectors
 from core.training.calibration import FALSE_POSITIVES, TAIL
 from core.training.examples import WRITTEN, Example
 from core.training.fit import Recipe
@@ -129,7 +130,7 @@ def _pool(folder: Path, embedding: EmbeddingTable, per_class: int) -> Pool:
 
 
 def _shingles(text: str) -> frozenset[int]:
-    found = words(text)[:400]
+    found = all_words(text)[:400]
     runs = [" ".join(found[at : at + SHINGLE]) for at in range(max(1, len(found) - SHINGLE + 1))]
     return frozenset(_stable(run) for run in runs)
 
@@ -209,7 +210,7 @@ def _peer_features(texts: Sequence[str], embedding: EmbeddingTable) -> csr_array
         block.data /= np.repeat(np.maximum(lengths, 1e-9), np.diff(block.indptr)).astype(np.float32)
         blocks.append(block)
     row_of: dict[str, int] = {}
-    rows = [[row_of.setdefault(word, len(row_of)) for word in words(text[:6_000])] for text in texts]
+    rows = [[row_of.setdefault(word, len(row_of)) for word in all_words(text[:6_000])] for text in texts]
     vectors = word_vectors(list(row_of), embedding).astype(np.float32)
     sums = np.stack([vectors[line].sum(axis=0) for line in rows])
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
@@ -217,7 +218,7 @@ def _peer_features(texts: Sequence[str], embedding: EmbeddingTable) -> csr_array
 
 
 def _word_ngrams(text: str) -> list[int]:
-    found = words(text)
+    found = all_words(text)
     grams = found + [f"{a} {b}" for a, b in pairwise(found)]
     return [_stable(gram) for gram in grams]
 

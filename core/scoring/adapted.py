@@ -20,7 +20,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.features import BUCKETS, Features, pairs, positions, read, word_features, word_hashes, words
+from core.scoring.cut import all_words
+from core.scoring.features import BUCKETS, Features, pairs, positions, read, word_features, word_hashes
 from core.scoring.normalise import DECODED, Normalised, normalise, spans
 from schemas.messages import AdaptedHead
 
@@ -173,7 +174,7 @@ def versioned(scorer: str, version: int) -> str:
 
 def features_of(texts: Sequence[str]) -> Features:
     """Ids of each text as heads see it (what was hidden is undone): of its distinct words, then of its pairs; they may repeat."""
-    found = [words(read(normalise(text).text)) for text in texts]
+    found = [all_words(read(normalise(text).text)) for text in texts]
     known = list(dict.fromkeys(chain.from_iterable(found)))
     row_of = {word: row for row, word in enumerate(known)}
     of_word, hashes = word_features(known), word_hashes(known)
@@ -288,7 +289,7 @@ class Correction:
     def margins(self, texts: Sequence[str], logits: Ints, vectors: NDArray[np.integer]) -> Ints:
         """Margins of texts, given `with_frozen` (texts × heads + 1) and their embedding (texts × dimensions)."""
         w = self.weights
-        total, counts = self._words.sums([words(read(normalise(text).text)) for text in texts])
+        total, counts = self._words.sums([all_words(read(normalise(text).text)) for text in texts])
         grams = total * _INVERSE_ROOTS[np.minimum(counts, len(_INVERSE_ROOTS) - 1)]
         x = centred(vectors, w.mean)
         frozen = (np.clip(logits, -MAX_LOGIT, MAX_LOGIT) * w.frozen >> 16).sum(axis=1)
@@ -307,7 +308,7 @@ class Correction:
 
     def words(self, text: Normalised) -> list[tuple[str, int, int]]:
         """(word, start, end in the given text) of the words whose own features raise the margin most, at most MAX_REASONS."""
-        found = words(read(text.text))
+        found = all_words(read(text.text))
         firsts = {word: number for number, word in reversed(list(enumerate(found)))}
         features = word_features(list(firsts))
         shares = _runs(self._grams[features.ids], features.ends).tolist()

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.redaction import Redacted
+from core.scoring.cut import MAX_CHARACTERS, MAX_WORDS, all_words, words
+from core.scoring.features import read
 from core.scoring.heads import Heads
 from core.scoring.languages import languages
+from core.scoring.normalise import normalise
 from core.scoring.words import TextSums, WordSums
 from schemas.messages import Feedback, Interaction, Price, Score
 
@@ -48,9 +51,13 @@ class Batch:
         self.prices = prices
 
     @cached_property
+    def _cut_prompts(self) -> "_Cut":
+        return _cut([reading.prompt.text if reading.prompt else "" for reading in self.readings])
+
+    @cached_property
     def prompts(self) -> TextSums:
         """Word sums of each reading's prompt (zero where there is none), computed once for all scorers."""
-        return self.words.sums([reading.prompt.text if reading.prompt else "" for reading in self.readings])
+        return self.words.of_words(self._cut_prompts.beginnings)
 
     @cached_property
     def prompt_languages(self) -> list[str]:
@@ -70,12 +77,33 @@ class Batch:
     @cached_property
     def prompt_logits(self) -> NDArray[np.int64]:
         """Logits of the heads for each reading's prompt (readings × heads; of the empty text where there is none)."""
-        return self.heads.logits([reading.prompt.text if reading.prompt else "" for reading in self.readings])
+        return self.heads.of_words(self._cut_prompts.normalised)
 
     @cached_property
     def response_logits(self) -> NDArray[np.int64]:
         """Logits of the heads for each reading's response."""
         return self.heads.logits([reading.response.text if reading.response else "" for reading in self.readings])
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The words of texts: of each as heads read it, and of the beginning of each as it is."""
+
+    normalised: list[list[str]]
+    beginnings: list[list[str]]
+
+
+def _cut(texts: Sequence[str]) -> _Cut:
+    """Most texts are normal as they are: those are cut once."""
+    plain = [normalise(text) for text in texts]
+    normalised = [all_words(read(one.text)) for one in plain]
+    return _Cut(
+        normalised,
+        [
+            line[:MAX_WORDS] if one.text is text and len(text) <= MAX_CHARACTERS else words(text)
+            for line, one, text in zip(normalised, plain, texts, strict=True)
+        ],
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ of neighbours (adjacent, and one apart). The features of a word are a function o
 weights over them may keep the sum per word.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core.scoring.cut import MAX_WORD, WORD, all_words
+
 BUCKET_BITS: Final = 18
 BUCKETS: Final = 1 << BUCKET_BITS
-MAX_WORD: Final = 32
-"""Characters of a word; a longer run of letters is several words."""
 HEAD_CHARACTERS: Final = 24_576
 TAIL_CHARACTERS: Final = 8_192
 """Of a longer text the beginning and the end are read: where instructions stand."""
@@ -31,10 +30,6 @@ highest of several harmless windows has in advance."""
 
 APART: Final = (1, 2)
 """How far the words of a pair stand from each other."""
-
-_UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
-_WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]{{1,{MAX_WORD}}}")
-_BREAKS: Final = {c: " " for c in range(128) if not chr(c).isalnum()}
 
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 _ODD_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -59,20 +54,6 @@ def read(text: str) -> str:
     return f"{text[:HEAD_CHARACTERS]} {text[-TAIL_CHARACTERS:]}"
 
 
-def words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits, in order; scripts without spaces give one word per character.
-
-    >>> words("Don't PANIC: 42 tea_bags")
-    ['don', 't', 'panic', '42', 'tea', 'bags']
-    """
-    text = text.lower()
-    if text.isascii():
-        found = text.translate(_BREAKS).split()
-        if not found or len(max(found, key=len)) <= MAX_WORD:
-            return found
-    return _WORD.findall(text)
-
-
 def plain(word: str) -> str:
     """The word that features are taken of: what is a number or an identifier by its form says nothing by its letters.
 
@@ -86,8 +67,8 @@ def plain(word: str) -> str:
 
 
 def positions(text: str) -> list[tuple[int, int]]:
-    """The span [start, end) in a text of each of `words(read(text))`; the text's length must survive `lower`."""
-    spans = [match.span() for match in _WORD.finditer(read(text).lower())]
+    """The span [start, end) in a text of each of `all_words(read(text))`; the text's length must survive `lower`."""
+    spans = [match.span() for match in WORD.finditer(read(text).lower())]
     beginning, skipped = HEAD_CHARACTERS, len(text) - HEAD_CHARACTERS - TAIL_CHARACTERS - 1
     return [(start + skipped, end + skipped) if skipped >= 0 and start > beginning else (start, end) for start, end in spans]
 
@@ -102,6 +83,30 @@ def windows(count: int) -> list[tuple[int, int]]:
         return [(0, count)]
     starts = [*range(0, count - WINDOW, HOP), count - WINDOW]
     return [(start, start + WINDOW) for start in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of several texts, one text after the other: the number of the text, the first word and the end in it."""
+
+    text: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+def all_windows(counts: NDArray[np.int64]) -> Windows:
+    """`windows` of texts of so many words each.
+
+    >>> found = all_windows(np.array([5, 100]))
+    >>> found.text.tolist(), found.start.tolist(), found.end.tolist()
+    ([0, 1, 1, 1], [0, 0, 32, 52], [5, 48, 80, 100])
+    """
+    last = np.maximum(counts - WINDOW, 0)
+    many = 1 - (-last // HOP)
+    text = np.repeat(np.arange(len(counts)), many)
+    number = np.arange(len(text)) - np.repeat(np.cumsum(many) - many, many)
+    start = np.minimum(number * HOP, last[text])
+    return Windows(text, start, np.minimum(start + WINDOW, counts[text]))
 
 
 def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -159,7 +164,7 @@ def pairs(hashes: NDArray[np.uint64], ends: NDArray[np.int64]) -> list[Features]
 
 def extract(texts: Sequence[str]) -> Features:
     """Ids of each text, distinct and ascending: of its words, their n-grams and its pairs of words."""
-    found = [words(read(text)) for text in texts]
+    found = [all_words(read(text)) for text in texts]
     vocabulary = {word: row for row, word in enumerate(dict.fromkeys(chain.from_iterable(found)))}
     known = list(vocabulary)
     of_word = word_features(known)

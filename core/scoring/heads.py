@@ -6,22 +6,28 @@ highest level of some others: levels of all heads are on one scale, log-odds fro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.features import APART, pair_ids, pairs, plain, positions, read, windows, word_features, word_hashes, words
+from core.scoring.cut import all_words
+from core.scoring.features import APART, all_windows, pair_ids, plain, positions, read, windows, word_features, word_hashes
+from core.scoring.lanes import Lanes
+from core.scoring.lexicon import Lexicon, ends, grown, portions
 from core.scoring.normalise import DECODED, Normalised, normalise, spans
+from core.scoring.words import word_vectors
 from schemas.embedding import EmbeddingTable
 from schemas.heads import LENGTHS, HeadTable
 from schemas.messages import Reason
 
 CACHE_ROWS: Final = 65_536
-"""Words whose sums are kept."""
-MAX_TOKENS: Final = 32
+"""Words whose sums are kept …"""
+PORTION: Final = 32_768
+"""… and words that are looked up in one go."""
+_ROW_BITS: Final = 20
+_ROW_MASK: Final = (1 << _ROW_BITS) - 1
 MAX_REASONS: Final = 4
 COMBINED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "prompt_unsafe": ("harmful", ("toxic", "asking")),
@@ -30,8 +36,8 @@ COMBINED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 """Combined head → the head that always votes, and those of which the surest votes."""
 _SCALE_BITS: Final = 16
 RATE_BITS: Final = 16
-_LARGEST: Final = 1 << 30
-"""Of a word's sum, which is kept in 32 bits."""
+_LARGEST: Final = 1 << 24
+"""Of a word's sum: those of a window's words fit in 31 bits."""
 LENGTH_SCALE: Final = np.array([0, *(isqrt((1 << 2 * _SCALE_BITS) // n) for n in range(1, 1024))], np.int64)
 """65,536 / √n for n distinct words."""
 
@@ -43,30 +49,6 @@ def length_class(windows: NDArray[np.int64]) -> NDArray[np.int64]:
     [0, 1, 2, 2, 3, 4, 4]
     """
     return np.searchsorted(1 << np.arange(LENGTHS - 1), windows)
-
-
-def word_vectors(found: Sequence[str], embedding: EmbeddingTable) -> NDArray[np.int64]:
-    """Each word's vector in the static embedding: the weighted sum of its tokens' (words × dimensions)."""
-    tokens = [embedding.tokenise(word)[:MAX_TOKENS] for word in found]
-    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-    flat = np.fromiter((token for one in tokens for token in one), np.int64, int(lengths.sum()))
-    result = np.zeros((len(found), embedding.dimensions), np.int64)
-    some = np.flatnonzero(lengths)
-    if len(some):
-        rows = embedding.vectors[flat].astype(np.int32) * embedding.weights[flat].astype(np.int32)[:, None]
-        result[some] = np.add.reduceat(rows, (np.cumsum(lengths) - lengths)[some], axis=0)
-    return result
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """Cache rows of a batch: of all words in order, and of the distinct words of each window."""
-
-    full: list[int]
-    full_ends: list[int]
-    distinct: list[int]
-    distinct_ends: list[int]
-    first_windows: list[int]
 
 
 class Heads:
@@ -86,10 +68,14 @@ class Heads:
             for always, voters in (COMBINED[name] for name in table.names[self._linear :])
         ]
         self._limit = cache_rows
-        self._row_of: dict[str, int] = {}
-        self._used = 0
-        self._sums = np.zeros((cache_rows, self._linear), np.int32)
-        self._hashes = np.zeros(cache_rows, np.uint64)
+        self._lexicon = Lexicon()
+        self._form = np.zeros(0, np.int64)
+        """Row of a word → row of its plain form."""
+        self._of_word = Lanes(self._linear, 32, _LARGEST)
+        self._of_pair = Lanes(self._linear, 16, 127)
+        self._weights = self._of_pair.packed(table.weights)
+        self._sums = np.zeros((0, self._of_word.width), np.int64)
+        self._hashes = np.zeros(0, np.uint64)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Logits (texts × heads): the same for a text alone and in any company."""
@@ -97,55 +83,44 @@ class Heads:
 
     def of_normalised(self, texts: Sequence[Normalised]) -> NDArray[np.int64]:
         """As `logits`, of texts that are normalised already."""
-        return self.of_words([words(read(text.text)) for text in texts])
+        return self.of_words([all_words(read(text.text)) for text in texts])
 
     def of_words(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
         """As `logits`, of texts that are cut into words already."""
         result = np.empty((len(found), len(self.names)), np.int64)
-        at = 0
-        while at < len(found):
-            size = self._learn(found, at)
-            result[at : at + size] = self._logits(found[at : at + size])
-            at += size
+        for part in portions(found, PORTION):
+            result[part] = self._logits(self._rows(found[part]), ends(found[part]))
         return result
 
-    def _learn(self, found: Sequence[list[str]], at: int) -> int:
-        """See to it that the words of texts from `at` on are in the cache; of how many texts they are."""
-        new: dict[str, None] = {}
-        for number in range(at, len(found)):
-            unknown = set(found[number]).difference(self._row_of, new)  # in any order: a row is a place, no result
-            if unknown:
-                if len(self._row_of) + len(new) + len(unknown) > self._limit:
-                    if number > at:
-                        self._add(list(new))
-                        return number - at
-                    self._row_of.clear()
-                    self._used = 0
-                    self._grow(len(set(found[at])))
-                    self._add(list(dict.fromkeys(found[at])))
-                    return 1
-                new.update(dict.fromkeys(unknown))
-        self._add(list(new))
-        return len(found) - at
+    def _rows(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
+        """The rows of the plain forms of all words, worked out."""
+        if len(self._lexicon) > self._limit:
+            self._lexicon.keep(0)
+        rows = self._lexicon.rows(found)
+        if self._lexicon.fresh:
+            try:
+                self._learn()
+            except BaseException:
+                self._lexicon.keep(0)
+                raise
+        return self._form[rows]
 
-    def _grow(self, needed: int) -> None:
-        if needed > self._limit:
-            self._limit = needed
-            self._sums = np.zeros((needed, self._linear), np.int32)
-            self._hashes = np.zeros(needed, np.uint64)
-
-    def _add(self, new: list[str]) -> None:
-        if not new:
-            return
-        forms = list(map(plain, new))
-        fresh = [word for word in dict.fromkeys(forms) if word not in self._row_of]
+    def _learn(self) -> None:
+        """Work out what is fresh; words of one plain form share what is worked out."""
+        lexicon = self._lexicon
+        first = len(lexicon) - len(lexicon.fresh)
+        forms = [lexicon[plain(word)] for word in tuple(lexicon.fresh)]
+        forms += range(first + len(forms), len(lexicon))
+        own = np.unique([row for row in forms if row >= first])
+        fresh = [lexicon.fresh[row - first] for row in own.tolist()]
+        self._form = grown(self._form, len(lexicon))
+        self._sums = grown(self._sums, len(lexicon))
+        self._hashes = grown(self._hashes, len(lexicon))
+        self._form[first : len(lexicon)] = forms
         if fresh:
-            end = self._used + len(fresh)
-            self._sums[self._used : end] = self.word_sums(fresh)
-            self._hashes[self._used : end] = word_hashes(fresh)
-            self._row_of.update(zip(fresh, range(self._used, end), strict=True))
-            self._used = end
-        self._row_of.update((word, self._row_of[form]) for word, form in zip(new, forms, strict=True))
+            self._sums[own] = self._of_word.packed(self.word_sums(fresh))
+            self._hashes[own] = word_hashes(fresh)
+        lexicon.fresh = []
 
     def word_sums(self, found: Sequence[str]) -> NDArray[np.int64]:
         """What each word adds to each head before scaling (words × heads)."""
@@ -155,38 +130,25 @@ class Heads:
         embedded = (word_vectors(found, self._embedding).astype(np.float64) @ self._embedded).astype(np.int64)
         return np.asarray((sums + (embedded >> self.table.embedding_shift)).clip(-_LARGEST, _LARGEST))
 
-    def _logits(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
-        laid = self._laid(found)
-        spans = np.array(laid.distinct_ends, np.int64)
-        total = _sums(self._sums.take(laid.distinct, axis=0), spans)
-        for pair in pairs(self._hashes.take(laid.full), np.array(laid.full_ends, np.int64)):
-            total += _sums(self.table.weights.take(pair.ids, axis=0), pair.ends)
-        counts = np.minimum(np.diff(spans), len(LENGTH_SCALE) - 1)
+    def _logits(self, rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Logits of texts by the rows of their words, one text after the other."""
+        cut = all_windows(np.diff(bounds))
+        start, end = bounds[cut.text] + cut.start, bounds[cut.text] + cut.end
+        distinct, per_window = _distinct(rows, start, end - start)
+        until = np.cumsum(per_window)
+        total = self._of_word.sums(self._sums.take(distinct, axis=0), until - per_window, until)
+        hashes = self._hashes.take(rows)
+        for apart in APART:
+            ids = pair_ids(hashes[:-apart], hashes[apart:], apart)
+            total += self._of_pair.sums(self._weights.take(ids, axis=0), start, end - apart)
+        counts = np.minimum(per_window, len(LENGTH_SCALE) - 1)
         scaled = (total * LENGTH_SCALE[counts][:, None] >> _SCALE_BITS) + self.table.bias
-        starts = np.array(laid.first_windows, np.int64)
+        starts = np.flatnonzero(cut.start == 0)
         linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0))
         levels = self._levels(linear, slice(0, self._linear))
         votes = [levels[:, always] + levels[:, voters].max(axis=1) for always, voters in self._combined]
         shift = self.table.length_shift.T[length_class(np.diff(starts, append=len(scaled)))]
         return np.column_stack((linear, *votes)) - shift
-
-    def _laid(self, found: Sequence[list[str]]) -> _Words:
-        full: list[int] = []
-        full_ends = [0]
-        distinct: list[int] = []
-        distinct_ends = [0]
-        first_windows: list[int] = []
-        get = self._row_of.__getitem__
-        for line in found:
-            first_windows.append(len(full_ends) - 1)
-            rows = list(map(get, line))
-            for start, end in windows(len(rows)):
-                window = rows[start:end]
-                full += window
-                full_ends.append(len(full))
-                distinct += dict.fromkeys(window)
-                distinct_ends.append(len(distinct))
-        return _Words(full, full_ends, distinct, distinct_ends, first_windows)
 
     def levels(self, logits: NDArray[np.int64]) -> NDArray[np.int64]:
         """Calibration levels of logits (texts × heads)."""
@@ -204,11 +166,10 @@ class Heads:
         """The column of a head."""
         return self.names.index(name)
 
-    def known(self, found: list[str]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+    def known(self, found: list[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """What each word of a text adds to each head before scaling (words × heads), and the words' hashes."""
-        self._learn([found], 0)
-        rows = list(map(self._row_of.__getitem__, found))
-        return self._sums[rows], self._hashes[rows]
+        rows = self._rows([found])
+        return self._of_word.unpacked(self._sums[rows], np.ones(len(rows), np.int64)), self._hashes[rows]
 
     def reasons(self, text: str, heads: Sequence[str], of: Literal["prompt", "response"]) -> list[Reason]:
         """What raised the surest of some heads most: `TextReasons.of`, for whoever asks once."""
@@ -219,7 +180,7 @@ class Heads:
 def text_reasons(heads: Heads, texts: Sequence[str], part: Literal["prompt", "response"]) -> "list[TextReasons]":
     """Why heads fired in each of some texts, read in one go."""
     normalised = [normalise(text) for text in texts]
-    found = [words(read(one.text)) for one in normalised]
+    found = [all_words(read(one.text)) for one in normalised]
     cut = [windows(len(line)) for line in found]
     logits = heads.of_words([line[start:end] for line, spans_ in zip(found, cut, strict=True) for start, end in spans_])
     by_window = np.split(logits, np.cumsum([len(spans_) for spans_ in cut])[:-1])
@@ -292,10 +253,16 @@ def _voters(head: str) -> tuple[str, ...]:
     return (always, *others)
 
 
-def _sums(rows: NDArray[np.generic], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums of runs of rows; an empty run gives zeros."""
-    result = np.zeros((len(ends) - 1, rows.shape[1]), np.int64)
-    some = np.flatnonzero(np.diff(ends))
-    if len(some):
-        result[some] = np.add.reduceat(rows, ends[:-1][some], axis=0, dtype=np.int64)
-    return result
+def _distinct(
+    rows: NDArray[np.int64], start: NDArray[np.int64], length: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct rows in each window, ascending, one window after the other, and how many each has."""
+    window = np.repeat(np.arange(len(start)), length)
+    before = np.cumsum(length) - length
+    place = np.arange(len(window)) + np.repeat(start - before, length)
+    keys = window << _ROW_BITS | rows[place]
+    keys.sort()
+    first = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    keys = keys[first]
+    return keys & _ROW_MASK, np.bincount(keys >> _ROW_BITS, minlength=len(start))

@@ -5,7 +5,6 @@ A text's vector is the sum of its words' vectors. The cache changes how fast a s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.sparse import csr_array
 from core.scoring.cut import MAX_WORDS, words
 from core.scoring.evidence import EvidenceSums
 from core.scoring.languages import EVIDENCE, evidence
+from core.scoring.lexicon import Lexicon, ends, grown, portions
 from core.scoring.nearest import Cells
 from schemas.embedding import EmbeddingTable
 from schemas.messages import OwnCells
@@ -22,8 +22,23 @@ from schemas.messages import OwnCells
 MAX_TOKENS: Final = 32
 """Tokens counted per word, so that 1,024 words × 32 tokens × 127 × weight 8 stays inside int32."""
 CACHE_ROWS: Final = 32_768
+PORTION: Final = 8_192
+"""Words that are looked up in one go."""
 _WHOLE: Final = 16
 """Every so many times that the cache is full, all of it is forgotten, since what is frequent changes."""
+
+
+def word_vectors(found: Sequence[str], embedding: EmbeddingTable) -> NDArray[np.int32]:
+    """Each word's vector in the static embedding: the weighted sum of its tokens' (words × dimensions)."""
+    tokens = [embedding.tokenise(word)[:MAX_TOKENS] for word in found]
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    flat = np.fromiter((token for one in tokens for token in one), np.int64, int(lengths.sum()))
+    result = np.zeros((len(found), embedding.dimensions), np.int32)
+    some = np.flatnonzero(lengths)
+    if len(some):
+        rows = embedding.vectors[flat].astype(np.int32) * embedding.weights[flat].astype(np.int32)[:, None]
+        result[some] = np.add.reduceat(rows, (np.cumsum(lengths) - lengths)[some], axis=0)
+    return result
 
 
 @dataclass(frozen=True)
@@ -47,61 +62,52 @@ class WordSums:
     (`fixed`) and, by (app, environment), those that apps have of their own."""
 
     def __init__(self, table: EmbeddingTable, cache_rows: int = CACHE_ROWS, own: Sequence[OwnCells] = ()) -> None:
-        """`cache_rows` bounds the words kept; the least is MAX_WORDS. Raises ValueError for cells of another table."""
+        """`cache_rows` bounds the words kept from one call to the next; the least is MAX_WORDS. Raises ValueError for cells of another table."""
         self.table = table
         self.fixed = Cells(table.centroids, table.cells)
         for one in own:
             if one.embedding != table.digest:
                 raise ValueError(f"the cells of {one.app} ({one.environment}) belong to the embedding {one.embedding}")
         self.own = {(one.app, one.environment): AppCells(Cells.of_app(one, table.dimensions), one.version) for one in own}
-        self._weighted = table.vectors * table.weights.astype(np.int16)[:, None]
         self.languages = EvidenceSums(cache_rows)
         self._limit = max(cache_rows, MAX_WORDS)
-        self._row_of: dict[str, int] = {}
+        self._lexicon = Lexicon()
         self._overflows = 0
-        self._rows = np.zeros((self._limit, table.dimensions + len(EVIDENCE)), np.int32)
+        self._rows = np.zeros((0, table.dimensions + len(EVIDENCE)), np.int32)
 
     def sums(self, texts: Sequence[str]) -> TextSums:
         """Sums of each text, the same for a text alone and in any company."""
-        total = np.zeros((len(texts), self._rows.shape[1]), np.int32)
-        rows: list[int] = []
-        ends = [0]
-        for number, text in enumerate(texts):
-            found = words(text)
-            known = list(map(self._row_of.get, found))
-            if None in known:
-                if len(self._row_of) + len(found) > self._limit:
-                    self._add(total, number, rows, ends)
-                    self._forget()
-                    rows, ends = [], [0] * (number + 1)
-                known = [
-                    self._row(word) if row is None else row for word, row in zip(found, map(self._row_of.get, found), strict=True)
-                ]
-            rows.extend(known)  # type: ignore[arg-type]  # no None is left
-            ends.append(len(rows))
-        self._add(total, len(texts), rows, ends)
+        return self.of_words([words(text) for text in texts])
+
+    def of_words(self, found: Sequence[Sequence[str]]) -> TextSums:
+        """As `sums`, of texts that are cut into words already (by `core.scoring.cut.words`)."""
+        total = np.zeros((len(found), self._rows.shape[1]), np.int32)
+        for part in portions(found, PORTION):
+            self._make_room()
+            rows, bounds = self._lexicon.rows(found[part]), ends(found[part])
+            self._learn()
+            ones = np.ones(len(rows), np.int32)  # a sparse 0/1 product in int32, hence exact
+            total[part] = np.asarray(csr_array((ones, rows, bounds), shape=(len(bounds) - 1, len(self._rows))) @ self._rows)
         dimensions = self.table.dimensions
         return TextSums(total[:, :dimensions], total[:, dimensions:])
 
-    def _forget(self) -> None:
-        """Make room. The words that came first are the most frequent ones: half of the cache is theirs, but not for ever."""
-        self._overflows += 1
-        kept = self._limit // 2 if self._limit >= 2 * MAX_WORDS and self._overflows % _WHOLE else 0
-        self._row_of = dict(islice(self._row_of.items(), kept))
+    def _make_room(self) -> None:
+        """The words that came first are the most frequent ones: half of the cache is theirs, but not for ever."""
+        if len(self._lexicon) > self._limit:
+            self._overflows += 1
+            self._lexicon.keep(self._limit // 2 if self._overflows % _WHOLE else 0)
 
-    def _add(self, total: NDArray[np.int32], texts: int, rows: list[int], ends: list[int]) -> None:
-        """Add the rows of the first `texts` texts to their totals: a sparse 0/1 product in int32, hence exact."""
-        if rows:
-            ones = np.ones(len(rows), np.int32)
-            which = csr_array((ones, np.array(rows, np.int32), np.array(ends, np.int32)), shape=(texts, self._limit))
-            total[:texts] += np.asarray(which @ self._rows)
-
-    def _row(self, word: str) -> int:
-        row = self._row_of.get(word)
-        if row is None:
-            tokens = self.table.tokenise(word)[:MAX_TOKENS]
-            row = len(self._row_of)
-            np.add.reduce(self._weighted[tokens], axis=0, dtype=np.int32, out=self._rows[row, : self.table.dimensions])
-            self._rows[row, self.table.dimensions :] = evidence(word)
-            self._row_of[word] = row
-        return row
+    def _learn(self) -> None:
+        """Work out the rows of fresh words."""
+        fresh = self._lexicon.fresh
+        if not fresh:
+            return
+        try:
+            vectors = word_vectors(fresh, self.table)
+        except BaseException:
+            self._lexicon.keep(0)
+            raise
+        first = len(self._lexicon) - len(fresh)
+        self._rows = grown(self._rows, len(self._lexicon))
+        self._rows[first : len(self._lexicon)] = np.hstack((vectors, np.stack([evidence(word) for word in fresh])))
+        self._lexicon.fresh = []

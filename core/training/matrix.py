@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from core.scoring.features import BUCKETS, pairs, plain, windows, word_features, word_hashes, words
+from core.scoring.cut import all_words
+from core.scoring.features import BUCKETS, pairs, plain, windows, word_features, word_hashes
 from core.scoring.features import read as read_part
-from core.scoring.heads import LENGTH_SCALE, word_vectors
+from core.scoring.heads import LENGTH_SCALE
 from core.scoring.normalise import normalise
+from core.scoring.words import word_vectors
 from schemas.embedding import EmbeddingTable
 
 _EMBEDDING_UNIT: Final = 1.0 / 2048.0
@@ -55,7 +57,7 @@ def matrix(texts: Sequence[str], embedding: EmbeddingTable) -> Matrix:
     text_of: list[int] = []
     first: list[bool] = []
     for number, text in enumerate(texts):
-        found = words(read_part(normalise(text).text))
+        found = all_words(read_part(normalise(text).text))
         rows = [row_of.setdefault(plain(word), len(row_of)) for word in found]
         for start, end in windows(len(rows)):
             window = rows[start:end]

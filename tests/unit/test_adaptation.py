@@ -23,7 +23,8 @@ from core.metrics import FIRES
 from core.scoring import SCORER_VERSIONS, ScoredText, Scoring
 from core.scoring.adapted import MAX_BYTES, Correction, centred, features_of, pack, quadratic_form, unpack
 from core.scoring.corrections import check_adapted, own_heads, rolled_back
-from core.scoring.features import BUCKETS, read, words
+from core.scoring.cut import all_words
+from core.scoring.features import BUCKETS, read
 from core.scoring.normalise import normalise
 from core.scoring.safety import NOT_COVERED
 from core.summary import Tallies
@@ -195,7 +196,7 @@ def test_the_cache_of_words_adds_up_what_the_features_say() -> None:
     dense = np.zeros(BUCKETS, np.int64)
     dense[made.weights.ids] = made.weights.grams
     sums = [int(dense[features.ids[start:end]].sum()) for start, end in pairwise(features.ends)]
-    total, counts = made._words.sums([words(read(normalise(text).text)) for text in texts])
+    total, counts = made._words.sums([all_words(read(normalise(text).text)) for text in texts])
     assert (total.tolist(), counts.tolist()) == (sums, np.diff(features.ends).tolist())
 
 

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.heads import HeadsMismatch, decode_heads, load_heads, save_heads
+from core.scoring.cut import all_words
 from core.scoring.features import (
     HEAD_CHARACTERS,
     TAIL_CHARACTERS,
+    all_windows,
     extract,
     pairs,
     positions,
@@ -22,9 +24,9 @@ from core.scoring.features import (
     windows,
     word_features,
     word_hashes,
-    words,
 )
 from core.scoring.heads import Heads
+from core.scoring.lanes import Lanes
 from core.training.examples import HEADS, Example
 from core.training.fit import Recipe
 from core.training.train import train
@@ -106,14 +108,14 @@ def test_windows_cover_every_word_and_none_is_longer_than_the_others(count: int)
 
 @given(st.text(st.sampled_from("ab1 _中ж.\n"), max_size=300))
 def test_positions_are_those_of_the_words(text: str) -> None:
-    assert [text[start:end].lower() for start, end in positions(text)] == words(text)
+    assert [text[start:end].lower() for start, end in positions(text)] == all_words(text)
 
 
 def test_positions_in_a_long_text_count_from_its_beginning() -> None:
     text = "first " + "filler " * ((HEAD_CHARACTERS + TAIL_CHARACTERS) // 5) + "last"
     (start, end) = positions(text)[-1]
     assert text[start:end] == "last"
-    assert words(read(text))[-1] == "last"
+    assert all_words(read(text))[-1] == "last"
 
 
 def test_logits_are_the_same_alone_and_in_any_company() -> None:
@@ -154,7 +156,7 @@ def test_an_attack_in_the_middle_of_padding_decides_the_logit() -> None:
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "\u200b" * 1_000_000, "%41" * 300_000, "a b " * 250_000, "中" * 400_000])
 def test_what_is_read_of_a_hostile_text_is_bounded(text: str) -> None:
-    assert len(words(read(text))) <= HEAD_CHARACTERS + TAIL_CHARACTERS + 1
+    assert len(all_words(read(text))) <= HEAD_CHARACTERS + TAIL_CHARACTERS + 1
     assert heads().logits([text[:200_000]]).shape == (1, len(heads_twin().names))
 
 
@@ -208,3 +210,20 @@ def test_what_harmless_windows_reach_in_advance_is_taken_off_texts_of_several() 
     plain, less = (Heads(one, embedding_twin()) for one in (table, shifted))
     one, two = "read a file", "read a file " * 17
     assert (plain.logits([one, two]) - less.logits([one, two])).tolist() == [[0] * len(table.names), [10] * len(table.names)]
+
+
+@given(st.lists(st.integers(0, 300), max_size=20))
+def test_windows_of_many_texts_are_those_of_each(counts: list[int]) -> None:
+    found = all_windows(np.array(counts, np.int64))
+    together = list(zip(found.text.tolist(), found.start.tolist(), found.end.tolist(), strict=True))
+    assert together == [(number, *window) for number, count in enumerate(counts) for window in windows(count)]
+
+
+@given(st.lists(st.lists(st.integers(-100, 100), min_size=5, max_size=5), min_size=1, max_size=12), st.data())
+def test_sums_in_lanes_are_the_sums(values: list[list[int]], data: st.DataObject) -> None:
+    lanes, rows = Lanes(columns=5, bits=16, bias=100), np.array(values, np.int64)
+    border = st.integers(0, len(rows))
+    spans = data.draw(st.lists(st.tuples(border, border), min_size=1))
+    start, end = (np.array(one, np.int64) for one in zip(*spans, strict=True))
+    expected = [rows[first:last].sum(axis=0).tolist() for first, last in spans]
+    assert lanes.sums(lanes.packed(rows), start, end).tolist() == expected
