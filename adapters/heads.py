@@ -12,7 +12,7 @@ from schemas.heads import ARRAYS, HeadTable, head_table
 
 PACKAGE: Final = "core.scoring"
 FILE: Final = "weights/heads.npz"
-HEADS_SHA256: Final = "e0d6ffdf1524b7aceab74426a6016dcc9755c360a29ab6e75a95621af5b8bf76"
+HEADS_SHA256: Final = "e9c2ddb8282a40db9e6ab3cf509a1082457ab5b75d93b3f98a8124beba5e245b"
 
 
 class HeadsMismatch(RuntimeError):

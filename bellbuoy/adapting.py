@@ -22,7 +22,7 @@ from core.metrics import FIRES
 from core.score_lines import METRIC_OF, NAMES, BadRow, Row
 from core.scoring.adapted import Correction, pack, with_frozen
 from core.scoring.corrections import own_heads, part_of
-from core.scoring.heads import Heads
+from core.scoring.heads import Heads, Text
 from core.scoring.languages import UNDETERMINED, language
 from core.scoring.words import WordSums
 from schemas.messages import FIXED_ONE, AdaptedHead
@@ -147,13 +147,13 @@ class Adapting:
         take()
         return found
 
-    def rows(self, labelled: Texts) -> Rows:
-        """Texts with what the frozen model sees of them."""
+    def rows(self, labelled: Texts, part: Text) -> Rows:
+        """Texts with what the frozen model sees of them, as prompts or as responses."""
         texts = [text for text, _, _ in labelled]
         logits = np.zeros((len(texts), len(self.heads.names)), np.int64)
         vectors = np.zeros((len(texts), self.words.table.dimensions), np.int32)
         for at in range(0, len(texts), BLOCK):
-            logits[at : at + BLOCK] = self.heads.logits(texts[at : at + BLOCK])
+            logits[at : at + BLOCK] = self.heads.logits(texts[at : at + BLOCK], part)
             vectors[at : at + BLOCK] = self.words.sums(texts[at : at + BLOCK]).vectors
         return Rows(texts, with_frozen(logits, [value for _, _, value in labelled]), vectors)
 
@@ -175,8 +175,8 @@ class Adapting:
         chosen = sampled(kept.labels, MAX_ROWS, seed)
         labels = kept.labels[chosen]
         used = [labelled[number] for number in kept.rows[chosen]]
-        rows, frozen = self.rows(used), np.array([value for _, _, value in used], np.int64)
-        harmless = self.rows(benign)
+        rows, frozen = self.rows(used, part_of(name)), np.array([value for _, _, value in used], np.int64)
+        harmless = self.rows(benign, part_of(name))
         inside, outside = split(labels, seed)
         self.say(f"{NAMES.get(name, name)}: learning from {len(inside):,} rows, {len(outside):,} are held out")
         trial = learn(rows.take(inside), labels[inside], own, self.say)

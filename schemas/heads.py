@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 LENGTHS = 5
 """Classes of texts by their number of windows: 1, 2, up to 4, up to 8, more. So an attack that is sure in its own window still
 fires in a text of any length."""
+FINE_LENGTHS = 9
+"""Classes of texts by their number of fine windows: 1, 2, up to 4, and so on to 128, more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +22,8 @@ class HeadTable:
     head (a word's embedding share is shifted right by that many bits). A logit counts as level `(logit - low) * rate >> 16`,
     within 0 and levels - 1: one scale for all heads. `values` (levels, non-decreasing) is a level's probability in fixed point.
     `length_shift` (heads × LENGTHS) is taken off the logit of a text of several windows: the more are looked at, the
-    higher the highest of harmless ones is. `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
+    higher the highest of harmless ones is; `fine_shift` (heads × FINE_LENGTHS) likewise of fine windows, of which the highest counts
+    where it is higher then. `first_window` marks heads that read a text's beginning only. `languages` are those that the heads were measured in.
     `digest` (sha256) names all of it in a config.
     """
 
@@ -31,6 +34,7 @@ class HeadTable:
     bias: NDArray[np.int64]
     first_window: NDArray[np.bool_]
     length_shift: NDArray[np.int64]
+    fine_shift: NDArray[np.int64]
     low: NDArray[np.int64]
     rate: NDArray[np.int64]
     values: NDArray[np.uint16]
@@ -43,7 +47,7 @@ class HeadTable:
         return self.names[: self.weights.shape[1]]
 
 
-ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "length_shift", "low", "rate", "values")
+ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "length_shift", "fine_shift", "low", "rate", "values")
 
 
 def heads_digest(names: tuple[str, ...], languages: tuple[str, ...], arrays: dict[str, NDArray[np.generic]]) -> str:

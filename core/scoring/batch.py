@@ -82,7 +82,7 @@ class Batch:
     @cached_property
     def response_logits(self) -> NDArray[np.int64]:
         """Logits of the heads for each reading's response."""
-        return self.heads.logits([reading.response.text if reading.response else "" for reading in self.readings])
+        return self.heads.logits([reading.response.text if reading.response else "" for reading in self.readings], "response")
 
 
 @dataclass(frozen=True)

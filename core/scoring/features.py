@@ -25,8 +25,10 @@ NEUTRAL: Final = "0"
 _LONG_WORD: Final = 25
 WINDOW: Final = 48
 HOP: Final = 32
-"""Words per window, and from one window's start to the next's: padding around an attack dilutes it no more than by what the
-highest of several harmless windows has in advance."""
+"""Words per window, and from one window's start to the next's."""
+FINE: Final = 16
+FINE_HOP: Final = 8
+"""The same of fine windows: what stands in a sentence is not diluted by those around it."""
 
 APART: Final = (1, 2)
 """How far the words of a pair stand from each other."""
@@ -93,20 +95,34 @@ class Windows:
     start: NDArray[np.int64]
     end: NDArray[np.int64]
 
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """The first window of each text."""
+        return np.flatnonzero(self.start == 0)
 
-def all_windows(counts: NDArray[np.int64]) -> Windows:
-    """`windows` of texts of so many words each.
+
+def many_windows(counts: NDArray[np.int64], size: int = WINDOW, hop: int = HOP) -> NDArray[np.int64]:
+    """How many windows texts of so many words each have.
+
+    >>> many_windows(np.array([0, 48, 49, 80, 81])).tolist()
+    [1, 1, 2, 2, 3]
+    """
+    return 1 - (np.minimum(size - counts, 0) // hop)
+
+
+def all_windows(counts: NDArray[np.int64], size: int = WINDOW, hop: int = HOP) -> Windows:
+    """`windows` of texts of so many words each; or such of another size.
 
     >>> found = all_windows(np.array([5, 100]))
     >>> found.text.tolist(), found.start.tolist(), found.end.tolist()
     ([0, 1, 1, 1], [0, 0, 32, 52], [5, 48, 80, 100])
     """
-    last = np.maximum(counts - WINDOW, 0)
-    many = 1 - (-last // HOP)
+    last = np.maximum(counts - size, 0)
+    many = many_windows(counts, size, hop)
     text = np.repeat(np.arange(len(counts)), many)
     number = np.arange(len(text)) - np.repeat(np.cumsum(many) - many, many)
-    start = np.minimum(number * HOP, last[text])
-    return Windows(text, start, np.minimum(start + WINDOW, counts[text]))
+    start = np.minimum(number * hop, last[text])
+    return Windows(text, start, np.minimum(start + size, counts[text]))
 
 
 def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -1,7 +1,9 @@
 """Learned heads: integer weights over hashed features and the static embedding, summed per word and kept per word.
 
 A head's logit for a window is (sum over distinct words + sum over pairs of words) scaled by the number of distinct
-words, plus a bias; for a text it is the largest of its windows, less what the largest of so many harmless ones has in advance. A combined head adds the level of one linear head and the
+words, plus a bias; for a text it is the largest of its windows, less what the largest of so many harmless ones has in advance.
+Some heads look at fine windows, of a sentence's size, likewise: a text is as suspicious as its worst sentence, where that is
+worse than what sentences of harmless texts look like. A combined head adds, in each window, the level of one linear head and the
 highest level of some others: levels of all heads are on one scale, log-odds from where a head fires. All in int64.
 """
 
@@ -13,7 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.scoring.cut import all_words
-from core.scoring.features import APART, all_windows, pair_ids, plain, positions, read, windows, word_features, word_hashes
+from core.scoring.features import (
+    APART,
+    FINE,
+    FINE_HOP,
+    HOP,
+    WINDOW,
+    Windows,
+    all_windows,
+    many_windows,
+    pair_ids,
+    plain,
+    positions,
+    read,
+    windows,
+    word_features,
+    word_hashes,
+)
 from core.scoring.lanes import Lanes
 from core.scoring.lexicon import Lexicon, ends, grown, portions
 from core.scoring.normalise import DECODED, Normalised, normalise, spans
@@ -22,6 +40,7 @@ from schemas.embedding import EmbeddingTable
 from schemas.heads import LENGTHS, HeadTable
 from schemas.messages import Reason
 
+Text = Literal["prompt", "response"]
 CACHE_ROWS: Final = 65_536
 """Words whose sums are kept …"""
 PORTION: Final = 32_768
@@ -34,6 +53,9 @@ COMBINED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "response_unsafe": ("harmful", ("toxic", "reply")),
 }
 """Combined head → the head that always votes, and those of which the surest votes."""
+FINELY_READ: Final = ("jailbreak",)
+"""Heads that look for the worst sentence, too: one that gives orders to a model is like no other. Of harm it was no use:
+harmless texts have sentences that look as bad."""
 _SCALE_BITS: Final = 16
 RATE_BITS: Final = 16
 _LARGEST: Final = 1 << 24
@@ -42,13 +64,13 @@ LENGTH_SCALE: Final = np.array([0, *(isqrt((1 << 2 * _SCALE_BITS) // n) for n in
 """65,536 / √n for n distinct words."""
 
 
-def length_class(windows: NDArray[np.int64]) -> NDArray[np.int64]:
+def length_class(windows: NDArray[np.int64], classes: int = LENGTHS) -> NDArray[np.int64]:
     """The class of texts of so many windows.
 
     >>> length_class(np.array([1, 2, 3, 4, 5, 64, 1_000])).tolist()
     [0, 1, 2, 2, 3, 4, 4]
     """
-    return np.searchsorted(1 << np.arange(LENGTHS - 1), windows)
+    return np.searchsorted(1 << np.arange(classes - 1), windows)
 
 
 class Heads:
@@ -67,6 +89,8 @@ class Heads:
             (self.names.index(always), [self.names.index(voter) for voter in voters])
             for always, voters in (COMBINED[name] for name in table.names[self._linear :])
         ]
+        self._read_whole = np.concatenate((~table.first_window, np.ones(len(self._combined), np.bool_)))
+        self._fine = [table.linear.index(name) for name in FINELY_READ if name in table.linear]
         self._limit = cache_rows
         self._lexicon = Lexicon()
         self._form = np.zeros(0, np.int64)
@@ -77,19 +101,16 @@ class Heads:
         self._sums = np.zeros((0, self._of_word.width), np.int64)
         self._hashes = np.zeros(0, np.uint64)
 
-    def logits(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Logits (texts × heads): the same for a text alone and in any company."""
-        return self.of_normalised([normalise(text) for text in texts])
+    def logits(self, texts: Sequence[str], of: Text = "prompt") -> NDArray[np.int64]:
+        """Logits (texts × heads): the same for a text alone and in any company. Nobody looks for attacks in responses: those are
+        spared the fine windows."""
+        return self.of_words([all_words(read(normalise(text).text)) for text in texts], of)
 
-    def of_normalised(self, texts: Sequence[Normalised]) -> NDArray[np.int64]:
-        """As `logits`, of texts that are normalised already."""
-        return self.of_words([all_words(read(text.text)) for text in texts])
-
-    def of_words(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
+    def of_words(self, found: Sequence[list[str]], of: Text = "prompt") -> NDArray[np.int64]:
         """As `logits`, of texts that are cut into words already."""
         result = np.empty((len(found), len(self.names)), np.int64)
         for part in portions(found, PORTION):
-            result[part] = self._logits(self._rows(found[part]), ends(found[part]))
+            result[part] = self._logits(self._rows(found[part]), ends(found[part]), finely=of == "prompt")
         return result
 
     def _rows(self, found: Sequence[list[str]]) -> NDArray[np.int64]:
@@ -130,25 +151,61 @@ class Heads:
         embedded = (word_vectors(found, self._embedding).astype(np.float64) @ self._embedded).astype(np.int64)
         return np.asarray((sums + (embedded >> self.table.embedding_shift)).clip(-_LARGEST, _LARGEST))
 
-    def _logits(self, rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _logits(self, rows: NDArray[np.int64], bounds: NDArray[np.int64], *, finely: bool) -> NDArray[np.int64]:
         """Logits of texts by the rows of their words, one text after the other."""
-        cut = all_windows(np.diff(bounds))
+        counts, pairs = np.diff(bounds), self._pairs(rows)
+        result = self._highest(rows, bounds, pairs, all_windows(counts))
+        result -= self._shift(counts, WINDOW, HOP, self.table.length_shift)
+        if finely and (counts > FINE).any():
+            cut = all_windows(counts, FINE, FINE_HOP)
+            fine = np.maximum.reduceat(self._by_window(rows, bounds, pairs, cut, self._fine), cut.firsts, axis=0)
+            fine -= self._shift(counts, FINE, FINE_HOP, self.table.fine_shift)[:, self._fine]
+            result[:, self._fine] = np.maximum(result[:, self._fine], fine)
+        return result
+
+    def unshifted(self, texts: Sequence[str], size: int, hop: int) -> NDArray[np.int64]:
+        """The highest logit of each text's windows of `size` words, `hop` apart: what shifts are read from."""
+        found = [all_words(read(normalise(text).text)) for text in texts]
+        rows, bounds = self._rows(found), ends(found)
+        return self._highest(rows, bounds, self._pairs(rows), all_windows(np.diff(bounds), size, hop))
+
+    @staticmethod
+    def _shift(counts: NDArray[np.int64], size: int, hop: int, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What is taken off the logits of texts of so many words (texts × heads)."""
+        return shifts.T[length_class(many_windows(counts, size, hop), shifts.shape[1])]
+
+    def _pairs(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Packed weights of the pairs of words that begin at each word, for each of APART."""
+        hashes = self._hashes.take(rows)
+        return [self._weights.take(pair_ids(hashes[:-apart], hashes[apart:], apart), axis=0) for apart in APART]
+
+    def _highest(
+        self, rows: NDArray[np.int64], bounds: NDArray[np.int64], pairs: Sequence[NDArray[np.int64]], cut: Windows
+    ) -> NDArray[np.int64]:
+        """The highest logit of each text's windows (texts × heads)."""
+        linear = self._by_window(rows, bounds, pairs, cut, list(range(self._linear)))
+        levels = self._levels(linear, slice(0, self._linear))
+        votes = [levels[:, always] + levels[:, voters].max(axis=1) for always, voters in self._combined]
+        every = np.column_stack((linear, *votes))
+        return np.where(self._read_whole, np.maximum.reduceat(every, cut.firsts, axis=0), every[cut.firsts])
+
+    def _by_window(
+        self,
+        rows: NDArray[np.int64],
+        bounds: NDArray[np.int64],
+        pairs: Sequence[NDArray[np.int64]],
+        cut: Windows,
+        columns: list[int],
+    ) -> NDArray[np.int64]:
+        """The logit of each window by some linear heads (windows × columns)."""
         start, end = bounds[cut.text] + cut.start, bounds[cut.text] + cut.end
         distinct, per_window = _distinct(rows, start, end - start)
         until = np.cumsum(per_window)
-        total = self._of_word.sums(self._sums.take(distinct, axis=0), until - per_window, until)
-        hashes = self._hashes.take(rows)
-        for apart in APART:
-            ids = pair_ids(hashes[:-apart], hashes[apart:], apart)
-            total += self._of_pair.sums(self._weights.take(ids, axis=0), start, end - apart)
-        counts = np.minimum(per_window, len(LENGTH_SCALE) - 1)
-        scaled = (total * LENGTH_SCALE[counts][:, None] >> _SCALE_BITS) + self.table.bias
-        starts = np.flatnonzero(cut.start == 0)
-        linear = np.where(self.table.first_window, scaled[starts], np.maximum.reduceat(scaled, starts, axis=0))
-        levels = self._levels(linear, slice(0, self._linear))
-        votes = [levels[:, always] + levels[:, voters].max(axis=1) for always, voters in self._combined]
-        shift = self.table.length_shift.T[length_class(np.diff(starts, append=len(scaled)))]
-        return np.column_stack((linear, *votes)) - shift
+        total = self._of_word.sums(self._sums.take(distinct, axis=0), until - per_window, until, columns)
+        for apart, weights in zip(APART, pairs, strict=True):
+            total += self._of_pair.sums(weights, start, end - apart, columns)
+        scale = LENGTH_SCALE[np.minimum(per_window, len(LENGTH_SCALE) - 1)]
+        return np.asarray((total * scale[:, None] >> _SCALE_BITS) + self.table.bias[columns])
 
     def levels(self, logits: NDArray[np.int64]) -> NDArray[np.int64]:
         """Calibration levels of logits (texts × heads)."""
@@ -171,18 +228,18 @@ class Heads:
         rows = self._rows([found])
         return self._of_word.unpacked(self._sums[rows], np.ones(len(rows), np.int64)), self._hashes[rows]
 
-    def reasons(self, text: str, heads: Sequence[str], of: Literal["prompt", "response"]) -> list[Reason]:
+    def reasons(self, text: str, heads: Sequence[str], of: Text) -> list[Reason]:
         """What raised the surest of some heads most: `TextReasons.of`, for whoever asks once."""
         (why,) = text_reasons(self, [text], of)
         return why.of(heads)
 
 
-def text_reasons(heads: Heads, texts: Sequence[str], part: Literal["prompt", "response"]) -> "list[TextReasons]":
+def text_reasons(heads: Heads, texts: Sequence[str], part: Text) -> "list[TextReasons]":
     """Why heads fired in each of some texts, read in one go."""
     normalised = [normalise(text) for text in texts]
     found = [all_words(read(one.text)) for one in normalised]
     cut = [windows(len(line)) for line in found]
-    logits = heads.of_words([line[start:end] for line, spans_ in zip(found, cut, strict=True) for start, end in spans_])
+    logits = heads.of_words([line[start:end] for line, spans_ in zip(found, cut, strict=True) for start, end in spans_], part)
     by_window = np.split(logits, np.cumsum([len(spans_) for spans_ in cut])[:-1])
     return [TextReasons(heads, part, *one) for one in zip(normalised, found, cut, by_window, strict=True)]
 
@@ -193,7 +250,7 @@ class TextReasons:
     def __init__(
         self,
         heads: Heads,
-        part: Literal["prompt", "response"],
+        part: Text,
         normalised: Normalised,
         found: list[str],
         cut: Sequence[tuple[int, int]],

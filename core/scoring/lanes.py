@@ -1,5 +1,6 @@
 """Several small integers side by side in one of 64 bits, so that one addition sums them all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,21 +36,24 @@ class Lanes:
             result[:, column // lanes] |= (values[:, column].astype(np.int64) + self.bias) << (column % lanes * self.bits)
         return result
 
-    def unpacked(self, sums: Ints, counts: Ints) -> Ints:
-        """Sums of packed rows as sums of their columns; `counts` are the numbers of rows summed."""
+    def unpacked(self, sums: Ints, counts: Ints, columns: Sequence[int] | None = None) -> Ints:
+        """Sums of packed rows as sums of their columns, or of some; `counts` are the numbers of rows summed."""
         lanes = 64 // self.bits
-        shifts = np.arange(self.columns) % lanes * self.bits
-        found = sums[:, np.arange(self.columns) // lanes] >> shifts & ((1 << self.bits) - 1)
+        chosen = np.arange(self.columns) if columns is None else np.array(columns, np.int64)
+        found = sums[:, chosen // lanes] >> chosen % lanes * self.bits & ((1 << self.bits) - 1)
         return np.asarray(found - self.bias * counts[:, None])
 
-    def sums(self, rows: Ints, start: Ints, end: Ints) -> Ints:
-        """Sums of the columns over runs [start, end) of packed rows; runs may overlap and be empty."""
-        result = np.zeros((len(start), self.columns), np.int64)
+    def sums(self, rows: Ints, start: Ints, end: Ints, columns: Sequence[int]) -> Ints:
+        """Sums of some columns over runs [start, end) of packed rows; runs may overlap and be empty."""
+        result = np.zeros((len(start), len(columns)), np.int64)
         some = np.flatnonzero(end > start)
         if len(some):
             start, end = start[some], end[some]
+            first, last = (edge(columns) * self.bits // 64 for edge in (min, max))
             # A run that ends with the rows has no index after it; otherwise every second sum is of what lies between two runs.
-            closed = np.concatenate((rows, np.zeros((1, self.width), np.int64)))
-            bounds = np.stack((start, end), axis=1).ravel()
-            result[some] = self.unpacked(np.add.reduceat(closed, bounds, axis=0)[::2], end - start)
+            closed = np.zeros((len(rows) + 1, last + 1 - first), np.int64)
+            closed[:-1] = rows[:, first : last + 1]
+            summed = np.add.reduceat(closed, np.stack((start, end), axis=1).ravel(), axis=0)[::2]
+            skipped = first * (64 // self.bits)
+            result[some] = self.unpacked(summed, end - start, [column - skipped for column in columns])
         return result

@@ -7,14 +7,14 @@ says `not_covered`.
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.metrics import FIRES, HARMS
 from core.scoring.batch import Batch, Need, Scorer, Scores
-from core.scoring.heads import Heads, text_reasons
+from core.scoring.heads import Heads, Text, text_reasons
 from core.scoring.languages import UNDETERMINED
 from schemas.messages import Reason, Score
 
@@ -23,7 +23,6 @@ BY: Final = f"safety@{VERSION}"
 UNSAFE: Final = "unsafe"
 JAILBREAK: Final = "jailbreak"
 NOT_COVERED: Final = "not_covered"
-Text = Literal["prompt", "response"]
 _STEP_BITS: Final = 5
 """Values are kept in steps of 1/2,048, so that unfired scores can be shared."""
 

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.metrics import HARMS
-from core.scoring.features import HOP, WINDOW
+from core.scoring.features import FINE, FINE_HOP, HOP, WINDOW
 from core.scoring.heads import RATE_BITS, Heads
 from core.training.examples import Example
-from schemas.heads import LENGTHS
+from schemas.heads import FINE_LENGTHS, LENGTHS
 from schemas.messages import FIXED_ONE
 
 FALSE_POSITIVES: Final = 0.01
+FINE_POSITIVES: Final = 0.003
 TAIL: Final = 0.1
 CONFUSED: Final = 0.1
 CONFUSED_WITH_MINORS: Final = 0.02
@@ -105,18 +106,39 @@ def _quantile(values: NDArray[np.int64], weights: NDArray[np.float64], share: fl
     return float(values[order][min(int(np.searchsorted(reached, share * reached[-1])), len(order) - 1)])
 
 
-def length_shifts(heads: Heads, harmless: Sequence[Sequence[str]], seed: int) -> NDArray[np.int64]:
-    """How much higher than of one window the FALSE_POSITIVES quantile of harmless texts of several windows is (heads × LENGTHS,
-    rising; 0 for heads that read the first window only). The long texts are made by joining drawn ones, each of one of the kinds in `harmless`."""
+def length_shifts(heads: Heads, harmless: Sequence[Sequence[str]], seed: int) -> dict[str, NDArray[np.int64]]:
+    """Arrays `length_shift` and `fine_shift`: how much higher the highest of several windows of harmless texts is than one is.
+
+    Of windows it is the FALSE_POSITIVES quantile that is compared with that of one window; of fine windows, which speak
+    only where they are surer, the rarer FINE_POSITIVES one. Rising with the number of windows; 0 for heads that read the first
+    window only. The long texts are made by joining drawn ones, each of one of the kinds in `harmless`.
+    """
     draw = Random(seed)
-    quantiles = []
-    for count in (1, *(3 * (1 << length) // 4 or 1 for length in range(1, LENGTHS))):
-        texts = [_joined(draw, harmless[number % len(harmless)], WINDOW + (count - 1) * HOP) for number in range(_JOINED)]
-        logits = np.concatenate([heads.logits(texts[at : at + _CHUNK]) for at in range(0, _JOINED, _CHUNK)])
-        quantiles.append(np.quantile(logits, 1.0 - FALSE_POSITIVES, axis=0, method="higher"))
-    rising = np.maximum.accumulate(np.stack(quantiles) - quantiles[0], axis=0)
-    rising[:, : len(heads.table.linear)][:, heads.table.first_window] = 0.0
-    return np.asarray(rising.T.round(), np.int64)
+    first = heads.table.first_window
+
+    def quantiles(share: float, size: int, hop: int, classes: int) -> NDArray[np.float64]:
+        found = []
+        for many in _middles(classes):
+            texts = [_joined(draw, harmless[number % len(harmless)], size + (many - 1) * hop) for number in range(_JOINED)]
+            logits = np.concatenate([heads.unshifted(texts[at : at + _CHUNK], size, hop) for at in range(0, _JOINED, _CHUNK)])
+            found.append(np.quantile(logits, 1.0 - share, axis=0, method="higher"))
+        return np.stack(found)
+
+    def shifts(over: NDArray[np.float64]) -> NDArray[np.int64]:
+        rising = np.maximum.accumulate(np.maximum(over, 0.0), axis=0)
+        rising[:, : len(first)][:, first] = 0.0
+        return np.asarray(rising.T.round(), np.int64)
+
+    whole = quantiles(FALSE_POSITIVES, WINDOW, HOP, LENGTHS)
+    fine = quantiles(FINE_POSITIVES, FINE, FINE_HOP, FINE_LENGTHS)
+    return {"length_shift": shifts(whole - whole[0]), "fine_shift": shifts(fine - whole[0])}
+
+
+def _middles(classes: int) -> Iterator[int]:
+    """A number of windows in the middle of each class."""
+    yield 1
+    for length in range(1, classes):
+        yield 3 * (1 << length) // 4 or 1
 
 
 def _joined(draw: Random, texts: Sequence[str], size: int) -> str:

@@ -16,7 +16,7 @@ from core.training.examples import HEADS, Example
 from core.training.fit import Linear, Recipe, fit
 from core.training.matrix import Matrix, matrix
 from schemas.embedding import EmbeddingTable
-from schemas.heads import LENGTHS, HeadTable, head_table
+from schemas.heads import FINE_LENGTHS, LENGTHS, HeadTable, head_table
 
 LANGUAGES: Final = ("en",)
 LEVELS: Final = 2_048
@@ -84,7 +84,7 @@ def quantised(linears: Sequence[Linear], names: Sequence[str]) -> dict[str, NDAr
         "embedding": np.stack(embeddings, axis=1),
         "embedding_shift": np.array(shifts, np.int64),
         "bias": np.array(biases, np.int64),
-        "length_shift": np.zeros((len(names), LENGTHS), np.int64),
+        **_unshifted(len(names)),
         "first_window": np.array([name in FIRST_WINDOW for name in names]),
     }
 
@@ -119,7 +119,7 @@ def train(
     blank = uncalibrated(len(HEADS), LEVELS)
     heads = Heads(head_table(HEADS, LANGUAGES, arrays | blank), embedding)
     kinds = [kind for kind in ([one.text for one in own], posts) if kind]
-    arrays["length_shift"] = length_shifts(heads, kinds, seed)
+    arrays |= length_shifts(heads, kinds, seed)
     benign = traffic(own)
     texts = [one.text for one in benign]
     heads = Heads(head_table(HEADS, LANGUAGES, arrays | blank), embedding)
@@ -128,12 +128,18 @@ def train(
     linear = calibrated(HEADS, Judged(benign, heads.logits(texts)), LEVELS, judged)
     names = (*HEADS, *COMBINED)
     blank = uncalibrated(len(COMBINED), LEVELS)
-    arrays["length_shift"] = np.concatenate((arrays["length_shift"], np.zeros((len(COMBINED), LENGTHS), np.int64)))
+    of_linear = dict(arrays)
+    arrays |= _unshifted(len(names))
     heads = Heads(head_table(names, LANGUAGES, arrays | _followed(linear, blank)), embedding)
-    arrays["length_shift"][len(HEADS) :] = length_shifts(heads, kinds, seed)[len(HEADS) :]
+    for name, shifts in length_shifts(heads, kinds, seed).items():
+        arrays[name] = np.concatenate((of_linear[name], shifts[len(HEADS) :]))
     heads = Heads(head_table(names, LANGUAGES, arrays | _followed(linear, blank)), embedding)
     combined = calibrated(tuple(COMBINED), Judged(benign, heads.logits(texts)[:, len(HEADS) :]), LEVELS)
     return head_table(names, LANGUAGES, arrays | _followed(linear, combined))
+
+
+def _unshifted(heads: int) -> dict[str, NDArray[np.generic]]:
+    return {"length_shift": np.zeros((heads, LENGTHS), np.int64), "fine_shift": np.zeros((heads, FINE_LENGTHS), np.int64)}
 
 
 def _followed(linear: dict[str, NDArray[np.generic]], combined: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:

@@ -8,7 +8,7 @@ from core.scoring.features import BUCKETS
 from core.scoring.heads import COMBINED
 from core.training.calibration import curve
 from core.training.examples import HEADS
-from schemas.heads import LENGTHS, HeadTable, head_table
+from schemas.heads import FINE_LENGTHS, LENGTHS, HeadTable, head_table
 
 LEVELS = 1_024
 
@@ -27,6 +27,7 @@ def heads_twin(dimensions: int = 32, bias: int = -60) -> HeadTable:
             "embedding_shift": np.full(count, 10, np.int64),
             "bias": np.full(count, bias, np.int64),
             "length_shift": np.zeros((len(names), LENGTHS), np.int64),
+            "fine_shift": np.zeros((len(names), FINE_LENGTHS), np.int64),
             "first_window": np.array([name == "refusal" for name in HEADS]),
             "low": np.array([-LEVELS // 2] * count + [LEVELS // 2] * len(COMBINED), np.int64),
             "rate": np.full(len(names), 1 << 16, np.int64),

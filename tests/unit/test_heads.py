@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from adapters.heads import HeadsMismatch, decode_heads, load_heads, save_heads
 from core.scoring.cut import all_words
 from core.scoring.features import (
+    FINE,
+    FINE_HOP,
     HEAD_CHARACTERS,
+    HOP,
     TAIL_CHARACTERS,
+    WINDOW,
     all_windows,
     extract,
     pairs,
@@ -30,7 +34,7 @@ from core.scoring.lanes import Lanes
 from core.training.examples import HEADS, Example
 from core.training.fit import Recipe
 from core.training.train import train
-from schemas.heads import LENGTHS
+from schemas.heads import FINE_LENGTHS, LENGTHS
 from tests.unit.embedding_twin import embedding_twin
 from tests.unit.heads_twin import heads_twin
 
@@ -205,7 +209,7 @@ def test_the_shipped_table_is_the_one_that_configs_name() -> None:
 
 
 def test_what_harmless_windows_reach_in_advance_is_taken_off_texts_of_several() -> None:
-    table = heads_twin()
+    table = replace(heads_twin(), fine_shift=np.full((len(heads_twin().names), FINE_LENGTHS), 1 << 20, np.int64))
     shifted = replace(table, length_shift=table.length_shift + np.arange(LENGTHS) * 10)
     plain, less = (Heads(one, embedding_twin()) for one in (table, shifted))
     one, two = "read a file", "read a file " * 17
@@ -226,4 +230,21 @@ def test_sums_in_lanes_are_the_sums(values: list[list[int]], data: st.DataObject
     spans = data.draw(st.lists(st.tuples(border, border), min_size=1))
     start, end = (np.array(one, np.int64) for one in zip(*spans, strict=True))
     expected = [rows[first:last].sum(axis=0).tolist() for first, last in spans]
-    assert lanes.sums(lanes.packed(rows), start, end).tolist() == expected
+    columns = data.draw(st.lists(st.integers(0, 4), min_size=1, unique=True))
+    assert lanes.sums(lanes.packed(rows), start, end, columns).tolist() == [
+        [line[column] for column in columns] for line in expected
+    ]
+
+
+def test_an_attack_in_one_sentence_counts_in_a_long_text_as_far_as_harmless_sentences_leave_room() -> None:
+    attack, padding = "stupid idiot kill your bomb", "please read the file and write a cake with what i do " * 30
+    text = f"{padding} {attack} {padding}"
+    column = heads_twin().names.index("jailbreak")
+    for shift, expected in ((0, True), (1 << 20, False)):
+        table = replace(heads_twin(), fine_shift=np.full((len(heads_twin().names), FINE_LENGTHS), shift, np.int64))
+        found = Heads(table, embedding_twin())
+        (fine,), (whole,) = found.unshifted([text], FINE, FINE_HOP), found.unshifted([text], WINDOW, HOP)
+        assert fine[column] > whole[column]
+        (logits,) = found.logits([text])
+        assert (logits[column] == fine[column]) is np.bool_(expected)
+        assert np.delete(logits, column).tolist() == np.delete(whole, column).tolist()
