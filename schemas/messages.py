@@ -372,6 +372,8 @@ class PolicyRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """How long the detection must hold before the alert fires, so that a cause that explains it can inhibit it."""
     inhibited_by: tuple[str, ...] = ()
     """Metrics whose firing alert on the same app explains this one."""
+    remind_s: int = 0
+    """An alert that was acknowledged and still fires pages again after so long; 0: never."""
 
 
 class CanaryRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -446,6 +448,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     reference_events: int = 5_000
     rules: tuple[PolicyRule, ...] = ()
     kill_switch: bool = False
+    shares: dict[str, float] = {}
+    """Stream → its weight in the budget beside the others', where that is not the built-in one."""
     canary: CanaryRules = CanaryRules()
     dataset: DatasetRules = DatasetRules()
     gate: GateRules = GateRules()
