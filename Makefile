@@ -46,6 +46,7 @@ check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas, .
 	$(VENV)/bin/lint-imports
 	$(PY) -m schemas.jsonschema --check
 	$(PY) -m bellbuoy.env_example --check
+	$(PY) -m bellbuoy.rules_schema --check
 
 bench: $(VENV)/.ready-dev ## measure; prints JSON lines
 	@$(BELLBUOY) setup >&2
