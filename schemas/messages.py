@@ -372,7 +372,7 @@ class PolicyRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """How long the detection must hold before the alert fires, so that a cause that explains it can inhibit it."""
     inhibited_by: tuple[str, ...] = ()
     """Metrics whose firing alert on the same app explains this one."""
-    remind_s: int = 0
+    remind_s: int = 86_400
     """An alert that was acknowledged and still fires pages again after so long; 0: never."""
 
 
