@@ -26,7 +26,7 @@ from core.operations import Operations
 from core.packing import pack, unpack
 from core.policy import Policy, PolicyState
 from core.rollout import Rollout, RolloutState
-from core.rollup import OpenMinute, rows_of
+from core.rollup import Rollup, rows_of
 from core.windows import ClosedWindow
 from schemas import codec
 from schemas.messages import (
@@ -104,7 +104,7 @@ class Fold:
         self._apps: dict[AppKey, AppMonitor] = {}
         self._due: list[tuple[int, AppKey]] = []
         self._scheduled: dict[AppKey, int] = {}
-        self._minute = OpenMinute()
+        self._rollup = Rollup()
         self._board = Board()
         self._policy = Policy()
         self._rollout = Rollout(self._policy)
@@ -144,7 +144,7 @@ class Fold:
         alerts_before = len(out.alerts)
         for record in control:
             self._apply(record.message, moment, out)
-        out.rows += self._minute.advance(window)
+        out.rows += self._rollup.advance(window)
         if closed.groups:
             self._fold_groups(window, closed.groups, moment, out)
         self._end_old_steps(window, moment, out)
@@ -223,7 +223,7 @@ class Fold:
         if turned_away:
             self._operations.overflow(self._clock, MAX_APPS, self._board, moment)
         out.rows += rows_of(window, WINDOW_MS // 1000, bounded)
-        self._minute.add(bounded)
+        self._rollup.add(bounded)
         for key, of_app_groups in touched:
             monitor = self._apps[key]
             judged = monitor.observe(window, self._clock, of_app_groups, moment.rules, self._cells_of(key))
@@ -314,7 +314,7 @@ class Fold:
         keys = sorted(self._changed if changed_only else self._apps)
         data = {
             "clock": msgspec.Raw(msgspec.json.encode(_Clock(self.window, self._clock, self._operations.overflow_clock))),
-            "minute": self._minute.dump(),
+            **self._rollup.sections(changed_only=changed_only),
             "alerts": pack(self._board.state()),
             "policy": pack(self._policy.state()),
             "rollout": pack(self._rollout.state()),
@@ -335,8 +335,8 @@ class Fold:
                     clock = msgspec.json.decode(section.data, type=_Clock)
                     fold._clock, fold._operations.overflow_clock = clock.clock, clock.overflow
                     fold.window = clock.window
-                case "minute":
-                    fold._minute = OpenMinute.load(section.data)
+                case "minute" | "periods":
+                    fold._rollup.load(section.section, section.data)
                 case "alerts":
                     fold._board = Board(unpack(section.data, BoardState))
                 case "policy":

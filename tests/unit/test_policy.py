@@ -356,7 +356,7 @@ def test_champions_survive_a_restart_of_the_fold() -> None:
 
 def test_every_step_of_ours_carries_the_digest_of_the_rules() -> None:
     desk = Desk(mode="approve")
-    desk.at(0, found())
+    desk.at(0, found("refusal"))
     desk.at(5, command=Command(id="c", kind="approve", actor="ann", action=desk.steps[0].id))
     desk.at(10, command=Command(id="d", kind="kill_switch", actor="ann"))
     assert [step.state for step in desk.steps] == ["waiting", "requested", "superseded"]
