@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 BELLBUOY := $(VENV)/bin/bellbuoy
 ROUNDS ?= 6
 SEED ?= 1
-BENCHES := scoring pii pipeline gateway loop
+BENCHES := scoring pii pipeline gateway loop query
 PACKAGES := schemas core adapters streams services bellbuoy
 SOURCES := $(PACKAGES) tests benchmarks
 
