@@ -19,6 +19,7 @@ from core.detection import state as monitor_state
 from core.detection.application import SILENT_WINDOWS, Alarm, AppMonitor, Released
 from core.detection.explain import six_digits
 from core.detection.history import Busiest
+from core.evidence import add_reference
 from core.groups import merge_groups
 from core.identity import OTHER
 from core.incident import Moment, digest_of
@@ -36,6 +37,7 @@ from schemas.messages import (
     AlertTransition,
     Command,
     Config,
+    Contribution,
     Cut,
     Detection,
     Group,
@@ -275,9 +277,18 @@ class Fold:
             statistic=six_digits(alarm.statistic),
             threshold=six_digits(alarm.threshold),
             effect=alarm.explanation.effect,
-            contributions=alarm.explanation.contributions,
+            contributions=self._referred(key, alarm),
             config=moment.config,
         )
+
+    def _referred(self, key: AppKey, alarm: Alarm) -> list[Contribution]:
+        """The alarm's contributions with the reference's own counts of each bin."""
+        reference = self._apps[key].references.get(alarm.key)
+        for contribution in alarm.explanation.contributions:
+            metric, _, first = contribution.bin.rpartition(":")
+            if reference is not None and contribution.counts is not None:
+                add_reference(contribution.counts, metric, int(first), reference.counts.get(metric, {}))
+        return alarm.explanation.contributions
 
     def _sweep(self, window: int, moment: Moment, out: FoldOutput) -> None:
         for key in sorted(self._apps):

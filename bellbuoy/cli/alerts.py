@@ -9,6 +9,7 @@ import typer
 from adapters.settings import Settings
 from bellbuoy.cli.printing import as_json, console, fail, harmless, percent, place, print_json, safe, when
 from bellbuoy.control import Entry, NotFound, action_histories, actor, alert_histories, find, new_id, send, shard_for, shards
+from bellbuoy.counting import counted
 from bellbuoy.reach import need_kafka
 from core.metrics import WHOLE_APP
 from schemas.messages import AlertTransition, Command, CommandKind, Scalar
@@ -56,12 +57,17 @@ def list_alerts(
 
 
 @app.command()
-def show(alert: AlertId, json: AsJson = False) -> None:
+def show(
+    alert: AlertId,
+    counts: Annotated[bool, typer.Option("--counts", help="The counts behind the evidence, to compute it again.")] = False,
+    json: AsJson = False,
+) -> None:
     """One alert: what moved, by how much, what carries it, every transition, and the actions that followed. Exits 1 for an unknown id.
 
     \b
     Example:
       bellbuoy alerts show 60211a0b        (the beginning of an id is enough)
+      bellbuoy alerts show 60211a0b --counts
     """
     settings = _reached()
     history = _find(settings, alert)
@@ -72,6 +78,9 @@ def show(alert: AlertId, json: AsJson = False) -> None:
     out = console()
     for line in story(history):
         out.print(line)
+    if counts:
+        for line in counted(_evident(history)):
+            out.print(line, markup=False)
     for steps in actions:
         step = steps[-1].message
         out.print(f"→ {step.kind} [bold]{step.state}[/] (mode {step.mode}): `bellbuoy actions show {step.id}`")
@@ -100,7 +109,7 @@ def silence(
     \b
     Examples:
       bellbuoy alerts silence 60211a0b --for 2h --reason "we are on it"
-      bellbuoy alerts silence --app desk --metric latency --for 1d --reason "load test"
+      bellbuoy alerts silence --app desk --metric latency --for 1d --reason test
     """
     try:
         seconds = parse_duration(duration)
@@ -170,6 +179,11 @@ def listed(history: list[Entry[AlertTransition]]) -> str:
     moved = f": {percent(effect.before)} → {percent(effect.after)}" if effect else ""
     what = f"{last.metric} on {place(last.app, last.environment)}{_of_slice(last)}{moved}"
     return f"{last.state:<12}  {when(history[0].time)}  {last.id}\n{'':<12}  {harmless(what)}"
+
+
+def _evident(history: list[Entry[AlertTransition]]) -> AlertTransition:
+    """The transition that carries the evidence: the last one with contributions."""
+    return next((entry.message for entry in reversed(history) if entry.message.contributions), history[-1].message)
 
 
 def _of_slice(alert: AlertTransition) -> str:
