@@ -181,6 +181,11 @@ def listed(history: list[Entry[AlertTransition]]) -> str:
     return f"{last.state:<12}  {when(history[0].time)}  {last.id}\n{'':<12}  {harmless(what)}"
 
 
+def _digest(alert: AlertTransition) -> str:
+    """Under which rules it was judged last, as `bellbuoy rules show` heads them."""
+    return f" of rules {safe(alert.rules[:12])}" if alert.rules else ""
+
+
 def _evident(history: list[Entry[AlertTransition]]) -> AlertTransition:
     """The transition that carries the evidence: the last one with contributions."""
     return next((entry.message for entry in reversed(history) if entry.message.contributions), history[-1].message)
@@ -195,7 +200,7 @@ def story(history: list[Entry[AlertTransition]]) -> list[str]:
     last = history[-1].message
     lines = [
         f"[bold]{safe(last.metric)}[/] on {safe(place(last.app, last.environment) + _of_slice(last))}: [bold]{last.state}[/]",
-        f"id {last.id}, rule {safe(last.rule)}; changed since about {when(last.onset)}; times are UTC",
+        f"id {last.id}, rule {safe(last.rule)}{_digest(last)}; changed since about {when(last.onset)}; times are UTC",
     ]
     told = next((entry.message for entry in reversed(history) if entry.message.effect), None)
     if told and (e := told.effect):

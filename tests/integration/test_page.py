@@ -99,7 +99,9 @@ def test_the_page_tells_what_the_store_holds_and_says_when_it_is_away(tmp_path: 
             (app,) = client.get("/api/overview?range=day").json()["apps"]
             assert (app["app"], app["total"], sum(app["counts"])) == (HOSTILE, 500, 500)
             history = client.get(f"/api/apps/{quote(HOSTILE)}").json()
-            assert [(s["metric"], s["total"], sum(s["fired"])) for s in history["series"]] == [(name, 500, 30) for name in ("refusal@1", "scorer.error@1")]
+            assert [(s["metric"], s["total"], sum(s["fired"])) for s in history["series"]] == [
+                (name, 500, 30) for name in ("refusal@1", "scorer.error@1")
+            ]
             assert client.get("/api/apps/desk").json()["series"] == []
             html = client.get("/").text
             assert HOSTILE not in html
