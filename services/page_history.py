@@ -49,7 +49,7 @@ def overview(query: Query, range_: str, now: int) -> dict[str, Any]:
             "app": row["app"],
             "environment": row["environment"],
             "total": int(row["total"]),
-            "counts": _filled(((bucket, events) for bucket, events in row["buckets"]), points),
+            "counts": _filled(row["buckets"], row["counts"], points),
         }
         for row in found
     ]
@@ -75,23 +75,26 @@ def app_history(query: Query, app: str, environment: str, range_: str, now: int)
 
 
 def _series(row: Row, points: int) -> dict[str, Any]:
-    buckets = row["buckets"]
     told: dict[str, Any] = {
         "metric": row["metric"],
         "version": row["version"],
         "total": int(row["total"]),
-        "counts": _filled(((bucket, events) for bucket, events, _ in buckets), points),
+        "counts": _filled(row["buckets"], row["counts"], points),
     }
     known = METRICS.get(split_metric_key(row["metric"])[0])
     if known is not None and known.kind == "rate":
-        return told | {"fired": _filled(((bucket, fired) for bucket, _, fired in buckets), points)}
+        return told | {"fired": _filled(row["buckets"], row["fires"], points)}
     bins, counts = row["distribution"]
     return told | {"distribution": [[int(bin_), int(count)] for bin_, count in zip(bins, counts, strict=True)]}
 
 
-def _filled(buckets: Any, points: int) -> list[int]:
+def _filled(buckets: Sequence[int], counts: Sequence[int], points: int) -> list[int]:
+    """
+    >>> _filled([2, 0, 9], [5, 7, 1], 4)
+    [7, 0, 5, 0]
+    """
     filled = [0] * points
-    for bucket, count in buckets:
+    for bucket, count in zip(buckets, counts, strict=True):
         if 0 <= bucket < points:
             filled[bucket] += int(count)
     return filled

@@ -386,8 +386,8 @@ def test_a_store_that_is_away_is_said() -> None:
 @pytest.mark.parametrize(("range_", "resolution", "points"), [("day", 3_600, 24), ("month", 86_400, 30), ("year", 86_400, 365)])
 def test_the_overview_reads_the_coarsest_rows_that_fit_its_range(range_: str, resolution: int, points: int) -> None:
     world = World()
-    buckets = [(0, 5), (points - 1, 7), (points, 1_000), (-1, 1_000)]
-    world.rows["page_overview"] = [{"app": HOSTILE, "environment": "production", "total": 12, "buckets": buckets}]
+    found = {"buckets": [0, points - 1, points, -1], "counts": [5, 7, 1_000, 1_000]}
+    world.rows["page_overview"] = [{"app": HOSTILE, "environment": "production", "total": 12, **found}]
     told = world.client().get(f"/api/overview?range={range_}").json()
     asked = world.parameters["page_overview"]
     assert (told["resolution_s"], asked["resolution"]) == (resolution, resolution)
@@ -405,9 +405,19 @@ def test_an_apps_history_has_what_fired_of_a_rate_and_the_bins_of_the_rest() -> 
             "version": "v1",
             "total": 30,
             "distribution": ([0, 1], [28, 2]),
-            "buckets": [(0, 10, 0), (3, 20, 2)],
+            "buckets": [0, 3],
+            "counts": [10, 20],
+            "fires": [0, 2],
         },
-        {"metric": "latency@1", "version": "v1", "total": 9, "distribution": ([40, 41], [4, 5]), "buckets": [(1, 9, 0)]},
+        {
+            "metric": "latency@1",
+            "version": "v1",
+            "total": 9,
+            "distribution": ([40, 41], [4, 5]),
+            "buckets": [1],
+            "counts": [9],
+            "fires": [0],
+        },
     ]
     told = world.client().get("/api/apps/team/desk?environment=staging&range=day").json()
     asked = world.parameters["page_app"]
@@ -433,8 +443,7 @@ def test_history_says_when_the_store_is_away() -> None:
 
 def test_a_series_of_a_metric_that_is_not_known_any_more_is_shown_by_bins() -> None:
     world = World()
-    world.rows["page_app"] = [
-        {"metric": "gone@7", "version": "v1", "total": 1, "distribution": ([1], [1]), "buckets": [(0, 1, 1)]}
-    ]
+    found = {"distribution": ([1], [1]), "buckets": [0], "counts": [1], "fires": [1]}
+    world.rows["page_app"] = [{"metric": "gone@7", "version": "v1", "total": 1, **found}]
     (series,) = world.client().get("/api/apps/desk").json()["series"]
     assert series["distribution"] == [[1, 1]]

@@ -3,7 +3,9 @@ SELECT
     version,
     toInt64(sum(events)) AS total,
     sumMap(row_bins, row_counts) AS distribution,
-    groupArray((intDiv(toUnixTimestamp64Milli(window) - {since:Int64}, {resolution:Int64} * 1000), events, fired)) AS buckets
+    groupArray(intDiv(toUnixTimestamp64Milli(window) - {since:Int64}, {resolution:Int64} * 1000)) AS buckets,
+    groupArray(events) AS counts,
+    groupArray(fired) AS fires
 FROM
 (
     SELECT

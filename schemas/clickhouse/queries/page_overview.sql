@@ -1,4 +1,4 @@
-SELECT app, environment, toInt64(sum(events)) AS total, groupArray((bucket, events)) AS buckets
+SELECT app, environment, toInt64(sum(events)) AS total, groupArray(bucket) AS buckets, groupArray(events) AS counts
 FROM
 (
     SELECT
