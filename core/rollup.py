@@ -159,11 +159,19 @@ def _start(time: int, length: int) -> int:
 
 
 def _sum(groups: Iterable[Group], more: Iterable[Group]) -> list[Group]:
-    """Their sums, with as many names as a row has: an hour or a day of ever other names stays bounded."""
-    summed = merge_groups([*groups, *more])
+    """Their sums, with what rows are made of only and with as many names as a row has: an hour or a day of ever other names
+    stays bounded."""
     return [
-        msgspec.structs.replace(group, names={metric: bounded(dict(named)) for metric, named in group.names.items()})
-        for group in summed
+        Group(
+            app=group.app,
+            environment=group.environment,
+            version=group.version,
+            n=group.n,
+            acts=group.acts,
+            bins=group.bins,
+            names={metric: bounded(dict(named)) for metric, named in group.names.items()},
+        )
+        for group in merge_groups([*groups, *more])
     ]
 
 
