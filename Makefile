@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 BELLBUOY := $(VENV)/bin/bellbuoy
 ROUNDS ?= 6
 SEED ?= 1
-BENCHES := scoring padding pii pipeline gateway loop
+BENCHES := scoring padding pii pipeline gateway loop query
 PACKAGES := schemas core adapters streams services bellbuoy
 SOURCES := $(PACKAGES) tests benchmarks
 
@@ -46,6 +46,7 @@ check: $(VENV)/.ready-dev ## ruff, mypy --strict, import-linter, JSON Schemas, .
 	$(VENV)/bin/lint-imports
 	$(PY) -m schemas.jsonschema --check
 	$(PY) -m bellbuoy.env_example --check
+	$(PY) -m bellbuoy.rules_schema --check
 
 bench: $(VENV)/.ready-dev ## measure; prints JSON lines
 	@$(BELLBUOY) setup >&2

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from core.incident import ACTIVE, Alert, Moment, Silence, covers, describe, distance, incident_id
+from core.incident import ACTIVE, Alert, Matcher, Moment, Silence, covers, describe, distance, incident_id
 from core.metrics import WHOLE_APP
 from schemas import codec
 from schemas.messages import WINDOW_MS, AlertState, AlertTransition, Command, Detection, PolicyRule
@@ -37,10 +37,13 @@ class Outcome:
     state: AlertState = "firing"
     page: bool = True
     reasons: tuple[str, ...] = ()
+    later: bool = False
+    """The page is owed, not spared: it comes if the alert still fires when what holds it back is over."""
 
-    def because(self, reason: str, *, state: AlertState | None = None) -> "Outcome":
+    def because(self, reason: str, *, state: AlertState | None = None, later: bool = False) -> "Outcome":
         """Without a page, for this reason."""
-        return replace(self, state=state or self.state, page=False, reasons=(*self.reasons, reason))
+        later = later and (self.page or self.later)
+        return replace(self, state=state or self.state, page=False, reasons=(*self.reasons, reason), later=later)
 
 
 def group(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> Outcome:  # noqa: ARG001 - stages share one form
@@ -64,22 +67,22 @@ def inhibit(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> O
 def silence(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> Outcome:
     """Somebody asked for quiet."""
     for quiet in board.silences:
-        if outcome.state == "firing" and quiet.until > moment.end and quiet.covers(alert):
+        if outcome.state == "firing" and quiet.until > moment.end and quiet.matcher.covers(alert):
             return outcome.because(f"silenced by {quiet.actor} until {codec.rfc3339(quiet.until)}", state="silenced")
     return outcome
 
 
 def dedup(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> Outcome:  # noqa: ARG001
-    """One incident pages once per cooldown."""
+    """One incident pages once per cooldown; what fires again and still does when that is over pages then."""
     paged = alert.paged_window
     if paged is None or moment.window - paged >= alert.rule.cooldown_s * 1000:
         return outcome
-    return outcome.because(f"this incident paged at {codec.rfc3339(paged + WINDOW_MS)}")
+    return outcome.because(f"this incident paged at {codec.rfc3339(paged + WINDOW_MS)}", later=True)
 
 
 def catch_up(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> Outcome:  # noqa: ARG001
     """What happened while Bellbuoy was behind is not paged; what still fires at its end is."""
-    return outcome.because("catching up") if moment.catching_up else outcome
+    return outcome.because("catching up", later=True) if moment.catching_up else outcome
 
 
 Stage = Callable[[Outcome, Alert, "Board", Moment], Outcome]
@@ -186,40 +189,30 @@ class Board:
         ]
 
     def command(self, command: Command, moment: Moment) -> list[AlertTransition]:
-        """Acknowledge, silence or unsilence, by alert id or by app and metric (argument `metric`)."""
-        metric = command.arguments.get("metric")
-        named = None if metric is None else str(metric)
-        if command.alert is not None:
-            chosen = [self.open[command.alert]] if command.alert in self.open else []
-        else:
-            chosen = self.matching(command.app, command.environment, named)
+        """Acknowledge, silence or unsilence: one alert by its id, or all that `Matcher.of` covers."""
+        meant = Matcher.of(command)
+        chosen = [alert for alert in self.matching(meant.app, meant.environment, meant.metric) if meant.covers(alert)]
         said = f"{command.actor}: {command.reason}" if command.reason else command.actor
         match command.kind:
             case "acknowledge":
+                chosen = [alert for alert in chosen if alert.state is not None]
+                for alert in chosen:
+                    alert.acknowledged_window = moment.window
                 return [
                     self._move(alert, "acknowledged", moment, f"acknowledged by {said}", actor=command.actor)
                     for alert in chosen
-                    if alert.state not in (None, "acknowledged")
+                    if alert.state != "acknowledged"
                 ]
             case "silence":
                 until = moment.end + int(float(command.arguments.get("seconds", DEFAULT_SILENCE_S)) * 1000)
-                self.silences.append(Silence(until, command.actor, command.alert, command.app, command.environment, named))
+                self.silences.append(Silence(until, command.actor, *msgspec.structs.astuple(meant)))
                 return [
                     self._move(alert, "silenced", moment, f"silenced by {said}", actor=command.actor)
                     for alert in chosen
                     if alert.state == "firing"
                 ]
             case "unsilence":
-                self.silences = [
-                    quiet
-                    for quiet in self.silences
-                    if not (
-                        quiet.alert == command.alert
-                        and quiet.app == command.app
-                        and quiet.environment == command.environment
-                        and quiet.metric == named
-                    )
-                ]
+                self.silences = [quiet for quiet in self.silences if quiet.matcher != meant]
                 return []
             case _:
                 return []
@@ -229,7 +222,7 @@ class Board:
         if self.quiet:
             return []
         out = []
-        unsettled = [a for a in self.open.values() if a.state != "acknowledged" and (a.state != "firing" or a.owed)]
+        unsettled = [a for a in self.open.values() if (a.state != "firing" or a.owed) and not _left_alone(a, moment)]
         for alert in sorted(unsettled, key=_order):
             transition = self._judge(alert, moment)
             if transition is not None:
@@ -257,15 +250,18 @@ class Board:
             outcome = stage(outcome, alert, self, moment)
         if alert.state == outcome.state != "firing":
             return None
-        if alert.state == "firing":
-            alert.owed = False
+        cause = alert.cause
+        if alert.state == "acknowledged":
+            if not outcome.page:
+                return None
+            cause = f"{cause}; still firing {_hours(alert.rule.remind_s)} after it was acknowledged"
+        elif alert.state == "firing":
+            alert.owed = outcome.later
             if not outcome.page and outcome.state == "firing":
                 return None
-            cause = f"{alert.cause}; still firing at the end of the catch-up"
-        else:
-            cause = alert.cause
+            cause = f"{cause}; still firing at the end of the {'catch-up' if alert.paged_window is None else 'cooldown'}"
         if outcome.state == "firing":
-            alert.owed = "catching up" in outcome.reasons
+            alert.owed = outcome.later
             if alert.state != "firing":
                 alert.fired_window, alert.caught_up = moment.window, moment.catching_up
         elif outcome.state == "silenced":
@@ -304,6 +300,22 @@ class Board:
             rules=moment.rules_digest,
             actor=actor,
         )
+
+
+def _left_alone(alert: Alert, moment: Moment) -> bool:
+    """Whether somebody looks after it, and its rule does not want them reminded yet."""
+    if alert.state != "acknowledged":
+        return False
+    since, after = alert.acknowledged_window, alert.rule.remind_s * 1000
+    return since is None or not after or moment.window - since < after
+
+
+def _hours(seconds: int) -> str:
+    """
+    >>> _hours(86_400), _hours(5_400)
+    ('24 h', '1.5 h')
+    """
+    return f"{seconds / 3_600:g} h"
 
 
 def _place(alert: Alert) -> tuple[str, str, str, str]:

@@ -19,6 +19,7 @@ from core.detection import state as monitor_state
 from core.detection.application import SILENT_WINDOWS, Alarm, AppMonitor, Released
 from core.detection.explain import six_digits
 from core.detection.history import Busiest
+from core.evidence import add_reference
 from core.groups import merge_groups
 from core.identity import OTHER
 from core.incident import Moment, digest_of
@@ -26,7 +27,7 @@ from core.operations import Operations
 from core.packing import pack, unpack
 from core.policy import Policy, PolicyState
 from core.rollout import Rollout, RolloutState
-from core.rollup import OpenMinute, rows_of
+from core.rollup import Rollup, rows_of
 from core.windows import ClosedWindow
 from schemas import codec
 from schemas.messages import (
@@ -36,6 +37,7 @@ from schemas.messages import (
     AlertTransition,
     Command,
     Config,
+    Contribution,
     Cut,
     Detection,
     Group,
@@ -104,7 +106,7 @@ class Fold:
         self._apps: dict[AppKey, AppMonitor] = {}
         self._due: list[tuple[int, AppKey]] = []
         self._scheduled: dict[AppKey, int] = {}
-        self._minute = OpenMinute()
+        self._rollup = Rollup()
         self._board = Board()
         self._policy = Policy()
         self._rollout = Rollout(self._policy)
@@ -144,7 +146,7 @@ class Fold:
         alerts_before = len(out.alerts)
         for record in control:
             self._apply(record.message, moment, out)
-        out.rows += self._minute.advance(window)
+        out.rows += self._rollup.advance(window)
         if closed.groups:
             self._fold_groups(window, closed.groups, moment, out)
         self._end_old_steps(window, moment, out)
@@ -223,7 +225,7 @@ class Fold:
         if turned_away:
             self._operations.overflow(self._clock, MAX_APPS, self._board, moment)
         out.rows += rows_of(window, WINDOW_MS // 1000, bounded)
-        self._minute.add(bounded)
+        self._rollup.add(bounded)
         for key, of_app_groups in touched:
             monitor = self._apps[key]
             judged = monitor.observe(window, self._clock, of_app_groups, moment.rules, self._cells_of(key))
@@ -275,9 +277,18 @@ class Fold:
             statistic=six_digits(alarm.statistic),
             threshold=six_digits(alarm.threshold),
             effect=alarm.explanation.effect,
-            contributions=alarm.explanation.contributions,
+            contributions=self._referred(key, alarm),
             config=moment.config,
         )
+
+    def _referred(self, key: AppKey, alarm: Alarm) -> list[Contribution]:
+        """The alarm's contributions with the reference's own counts of each bin."""
+        reference = self._apps[key].references.get(alarm.key)
+        for contribution in alarm.explanation.contributions:
+            metric, _, first = contribution.bin.rpartition(":")
+            if reference is not None and contribution.counts is not None:
+                add_reference(contribution.counts, metric, int(first), reference.counts.get(metric, {}))
+        return alarm.explanation.contributions
 
     def _sweep(self, window: int, moment: Moment, out: FoldOutput) -> None:
         for key in sorted(self._apps):
@@ -314,7 +325,7 @@ class Fold:
         keys = sorted(self._changed if changed_only else self._apps)
         data = {
             "clock": msgspec.Raw(msgspec.json.encode(_Clock(self.window, self._clock, self._operations.overflow_clock))),
-            "minute": self._minute.dump(),
+            **self._rollup.sections(changed_only=changed_only),
             "alerts": pack(self._board.state()),
             "policy": pack(self._policy.state()),
             "rollout": pack(self._rollout.state()),
@@ -335,8 +346,8 @@ class Fold:
                     clock = msgspec.json.decode(section.data, type=_Clock)
                     fold._clock, fold._operations.overflow_clock = clock.clock, clock.overflow
                     fold.window = clock.window
-                case "minute":
-                    fold._minute = OpenMinute.load(section.data)
+                case "minute" | "periods":
+                    fold._rollup.load(section.section, section.data)
                 case "alerts":
                     fold._board = Board(unpack(section.data, BoardState))
                 case "policy":

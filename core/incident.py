@@ -9,7 +9,7 @@ import msgspec
 
 from core.metrics import WHOLE_APP
 from schemas import codec
-from schemas.messages import WINDOW_MS, AlertState, Contribution, Detection, Effect, PolicyRule, Rules
+from schemas.messages import WINDOW_MS, AlertState, Command, Contribution, Detection, Effect, PolicyRule, Rules
 
 ACTIVE: Final[frozenset[AlertState]] = frozenset({"firing", "acknowledged", "silenced"})
 """States in which an alert's cause is known to somebody, so that it explains others."""
@@ -53,7 +53,7 @@ class Alert(msgspec.Struct):
     sequence: int = 0
     paged_window: int | None = None
     owed: bool = False
-    """Nobody was paged for it, because of the catch-up."""
+    """Nobody was paged for it, because of the catch-up or because the incident had paged within its cooldown."""
     caught_up: bool = False
     """It began to fire during a catch-up."""
     fired_window: int | None = None
@@ -62,6 +62,8 @@ class Alert(msgspec.Struct):
     note: str = ""
     """The policy's last reason for doing nothing."""
     resolved_window: int | None = None
+    acknowledged_window: int | None = None
+    """When somebody said last that they look after it."""
 
     @property
     def metric(self) -> str:
@@ -72,8 +74,39 @@ class Alert(msgspec.Struct):
         return self.effect is not None and self.effect.after > self.effect.before
 
 
+class Matcher(msgspec.Struct, frozen=True):
+    """Which alerts are meant: one by its id, or all of an app, environment, metric, slice and rule (None: any)."""
+
+    alert: str | None = None
+    app: str | None = None
+    environment: str | None = None
+    metric: str | None = None
+    slice: str | None = None
+    rule: str | None = None
+
+    @classmethod
+    def of(cls, command: Command) -> "Matcher":
+        """Whom a command speaks of: its alert, or its app and environment and the arguments `metric`, `slice`, `rule`."""
+        if command.alert is not None:
+            return cls(alert=command.alert)
+        named = {name: str(command.arguments[name]) for name in ("metric", "slice", "rule") if name in command.arguments}
+        return cls(app=command.app, environment=command.environment, **named)
+
+    def covers(self, alert: Alert) -> bool:
+        if self.alert is not None:
+            return self.alert == alert.id
+        pairs = (
+            (alert.app, self.app),
+            (alert.environment, self.environment),
+            (alert.metric, self.metric),
+            (alert.slice, self.slice),
+            (alert.rule.id, self.rule),
+        )
+        return all(covers(value, wanted) for value, wanted in pairs)
+
+
 class Silence(msgspec.Struct):
-    """Until `until` (ms, a window end) no page for an alert, or for an app or metric (None: any)."""
+    """Until `until` (ms) no page for an alert, or for those of an app, environment, metric, slice and rule (None: any)."""
 
     until: int
     actor: str
@@ -81,11 +114,12 @@ class Silence(msgspec.Struct):
     app: str | None = None
     environment: str | None = None
     metric: str | None = None
+    slice: str | None = None
+    rule: str | None = None
 
-    def covers(self, alert: Alert) -> bool:
-        if self.alert is not None:
-            return self.alert == alert.id
-        return covers(alert.app, self.app) and covers(alert.environment, self.environment) and covers(alert.metric, self.metric)
+    @property
+    def matcher(self) -> Matcher:
+        return Matcher(self.alert, self.app, self.environment, self.metric, self.slice, self.rule)
 
 
 def covers(value: str, wanted: str | None) -> bool:

@@ -3,8 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+import msgspec
+
+from core.detection.budget import STREAMS
 from schemas.messages import (
     WEIGHT_ONE,
     AppPolicy,
@@ -37,10 +40,6 @@ DEMO_POLICY: Final = AppPolicy(
     fit=FitRules(events=0),
 )
 DEFAULT_RULES: Final = Rules(
-    false_pages=1,
-    per_days=30.0,
-    delta=0.05,
-    reference_events=5_000,
     rules=(
         PolicyRule(id="topic-shift", metric="topic.mix", action="retrain"),
         PolicyRule(id="refusal-on-version", metric="refusal", action="rollback"),
@@ -104,9 +103,45 @@ def app_policy(rules: Rules, app: str, environment: str) -> AppPolicy:
     )
 
 
+def stream_weights(rules: Rules) -> dict[str, float]:
+    """Each stream's share of the app's budget: the built-in weights with those of `rules.shares` in their place, scaled so
+    that they sum to 1.
+
+    >>> weights = stream_weights(Rules(shares={"refusal": 1.0}))
+    >>> round(sum(weights.values()), 12), weights["refusal"] > stream_weights(Rules())["refusal"]
+    (1.0, True)
+    """
+    raw = {name: rules.shares.get(name, stream.weight) for name, stream in STREAMS.items()}
+    total = sum(raw.values())
+    return {name: weight / total for name, weight in raw.items()}
+
+
 def mode_of(rule: PolicyRule, rules: Rules, app: str, environment: str) -> Mode:
     """In which mode a rule's action runs for an app."""
     return app_policy(rules, app, environment).mode or rule.mode
+
+
+def canonical(rules: Rules) -> Rules:
+    """Equal rules, of which equal ones have equal bytes and so one digest: what equals a default is the default itself, which
+    is not written.
+
+    >>> from schemas.codec import digest
+    >>> spelled_out = Rules(per_days=float("30"), canary=CanaryRules(step_s=int("600")))
+    >>> digest(spelled_out) == digest(Rules()), digest(canonical(spelled_out)) == digest(Rules())
+    (False, True)
+    """
+    made = _canonical(rules)
+    assert isinstance(made, Rules)
+    return made
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_canonical(one) for one in value)
+    if not isinstance(value, msgspec.Struct):
+        return value
+    held = {f.name: (_canonical(getattr(value, f.name)), f.default) for f in msgspec.structs.fields(value)}
+    return type(value)(**{name: default if is_ == default else is_ for name, (is_, default) in held.items()})
 
 
 def default_config(
@@ -140,6 +175,8 @@ def check_rules(rules: Rules) -> None:
         raise ValueError("rules.delta must lie between 0 and 1: it is a probability")
     if rules.reference_events < 1:
         raise ValueError("rules.reference_events must be positive")
+    if not all(0.0 < share < math.inf for share in rules.shares.values()):
+        raise ValueError("rules.shares must be positive: they are weights")
     twice = [id_ for id_, count in Counter(rule.id for rule in rules.rules).items() if count > 1]
     if twice:
         raise ValueError(f"rules.rules: the id {twice[0]} is there twice")
@@ -154,7 +191,7 @@ def check_rules(rules: Rules) -> None:
         if fit.events != 0 and not LEAST_FIT <= fit.events <= MOST_FIT:
             raise ValueError(f"rules.fit.events must lie between {LEAST_FIT:,} and {MOST_FIT:,}, or be 0: never")
     for rule in rules.rules:
-        if min(rule.cooldown_s, rule.pending_s, rule.ttl_s) < 0:
+        if min(rule.cooldown_s, rule.pending_s, rule.ttl_s, rule.remind_s) < 0:
             raise ValueError(f"rules.rules: a time of {rule.id} is negative")
 
 

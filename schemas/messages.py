@@ -372,6 +372,8 @@ class PolicyRule(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """How long the detection must hold before the alert fires, so that a cause that explains it can inhibit it."""
     inhibited_by: tuple[str, ...] = ()
     """Metrics whose firing alert on the same app explains this one."""
+    remind_s: int = 86_400
+    """An alert that was acknowledged and still fires pages again after so long; 0: never."""
 
 
 class CanaryRules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -446,6 +448,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     reference_events: int = 5_000
     rules: tuple[PolicyRule, ...] = ()
     kill_switch: bool = False
+    shares: dict[str, float] = {}
+    """Stream → its weight in the budget beside the others', where that is not the built-in one."""
     canary: CanaryRules = CanaryRules()
     dataset: DatasetRules = DatasetRules()
     gate: GateRules = GateRules()
@@ -666,6 +670,25 @@ class Effect(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Events since the estimated onset."""
 
 
+class BinCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The integers that a bin's evidence is made of: with x = `hits` of n = `events` since `onset`, p = `band` and
+    q = expit(logit(p) +- `tilt`), `log_likelihood` = x ln(q/p) + (n - x) ln((1 - q)/(1 - p))."""
+
+    up: bool
+    """Whether more than `band` is harmful here, or less."""
+    onset: int
+    """Start (ms) of the window that is this bin's most likely first changed one."""
+    hits: int
+    events: int
+    band: float
+    """The edge of what the reference's own sampling error allows."""
+    tilt: float
+    """The change in log-odds that fits best of those that are looked for."""
+    log_likelihood: float
+    reference_hits: int | None = None
+    reference_events: int | None = None
+
+
 class Contribution(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One bin's share of the statistic at the alarm."""
 
@@ -674,6 +697,7 @@ class Contribution(msgspec.Struct, kw_only=True, omit_defaults=True):
     share: float
     before: float
     after: float
+    counts: BinCounts | None = None
 
 
 class Detection(Message):

@@ -22,6 +22,7 @@ from adapters.keys import api_key
 from adapters.settings import Settings
 from adapters.telemetry import Telemetry, set_up_logging
 from services.page_data import BUCKET_MS, Status, StatusReader, Store, Unavailable, explainer, now_ms, process_states
+from services.page_history import RANGES, Query, app_history, overview
 
 _SHORT: Final = 36
 """Bars of the short chart: 3 minutes."""
@@ -49,7 +50,7 @@ Explain = Callable[[str, str], list[dict[str, Any]]]
 """(id, app or empty) → the stored interactions of that id, explained. Raises Unavailable."""
 
 
-def build_page(reader: StatusReader, *, host_names: frozenset[str], key: str, explain: Explain) -> App:
+def build_page(reader: StatusReader, *, host_names: frozenset[str], key: str, explain: Explain, query: Query) -> App:
     """The ASGI application. Requests for a host that is neither in `host_names` nor an IP address are refused.
 
     What people wrote is given to nobody without the `key`.
@@ -69,6 +70,19 @@ def build_page(reader: StatusReader, *, host_names: frozenset[str], key: str, ex
     async def api(_: Request) -> Response:
         return JSONResponse(as_json(await run_in_threadpool(reader.status)))
 
+    async def history(request: Request) -> Response:
+        range_ = request.query_params.get("range", "day")
+        if range_ not in RANGES:
+            return JSONResponse({"error": f"range must be one of {', '.join(RANGES)}"}, 400)
+        app = request.path_params.get("app")
+        try:
+            if app is None:
+                return JSONResponse(await run_in_threadpool(overview, query, range_, now_ms()))
+            environment = request.query_params.get("environment", "production")
+            return JSONResponse(await run_in_threadpool(app_history, query, app, environment, range_, now_ms()))
+        except Unavailable as error:
+            return JSONResponse({"error": str(error)}, 503)
+
     async def interaction(request: Request) -> Response:
         if not hmac.compare_digest(_key(request).encode("utf-8", "replace"), key.encode()):
             return JSONResponse({"error": "send the collector's key as `Authorization: Bearer …` or `x-api-key`"}, 401)
@@ -82,6 +96,8 @@ def build_page(reader: StatusReader, *, host_names: frozenset[str], key: str, ex
         Route("/", page),
         Route("/fragment", fragment),
         Route("/api/status", api),
+        Route("/api/overview", history),
+        Route("/api/apps/{app:path}", history),
         Route("/api/interactions/{id:path}", interaction),
         Mount("/static", StaticFiles(directory=PAGES / "static")),
     ]
@@ -229,6 +245,7 @@ def main(settings: Settings) -> None:
         host_names=frozenset({"localhost", settings.host.lower(), socket.gethostname().lower()}),
         key=api_key(settings),
         explain=explainer(store),
+        query=store.query,
     )
     with Telemetry("page", settings) as telemetry:
         telemetry.set_ready(None)

@@ -50,6 +50,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "adapt": Entry("bellbuoy.cli.adapt", "command", "Correct an app's scores by its own labels.", SCORES),
     "train-scorer": Entry("bellbuoy.cli.train_scorer", "command", "Train the learned scorers from labelled texts.", SCORES),
     "config": Entry("bellbuoy.cli.config", "app", "Show and change what is scored and judged; kill switch.", LOOK),
+    "rules": Entry("bellbuoy.cli.rules", "app", "Check, show and apply a file of rules.", LOOK),
     "fit": Entry("bellbuoy.cli.fit", "command", "Fit an app's topic cells to its newest prompts.", LOOK),
     "versions": Entry("bellbuoy.cli.versions", "app", "List, show and register versions of an app.", LOOK),
     "topics": Entry("bellbuoy.cli.topics", "app", "Make the Kafka topics, and check a cluster's.", LOOK),

@@ -10,9 +10,9 @@ import numpy as np
 
 from core.cells import CellNames
 from core.detection.reference import Arm, lower_bound, upper_bound
-from core.detection.sr import Layout, SrState
+from core.detection.sr import TILTS, Layout, SrState
 from core.metrics import METRICS, log_bin_floor, split_metric_key
-from schemas.messages import WINDOW_MS, Contribution, Effect
+from schemas.messages import WINDOW_MS, BinCounts, Contribution, Effect
 
 MOST_CONTRIBUTIONS: Final = 8
 MOST_RUNGS: Final = 3
@@ -90,6 +90,15 @@ def explain(layout: Layout, state: SrState, position: int, cells: CellNames) -> 
             share=part,
             before=six_digits(arm.before),
             after=six_digits(int(x[tilt, arm_at]) / max(int(n[tilt, arm_at]), 1)),
+            counts=BinCounts(
+                up=arm.up,
+                onset=int(at[tilt, arm_at]) * WINDOW_MS,
+                hits=int(x[tilt, arm_at]),
+                events=int(n[tilt, arm_at]),
+                band=six_digits(arm.p0),
+                tilt=TILTS[tilt],
+                log_likelihood=six_digits(float(rise[tilt, arm_at])),
+            ),
         )
     kept = sorted(by_bin.values(), key=lambda c: (-c.share, c.bin))
     for contribution in kept:

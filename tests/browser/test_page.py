@@ -32,7 +32,9 @@ def served(world: World) -> Iterator[str]:
     reader = StatusReader(query=world.query, ledger=world.ledger, processes=lambda: world.processes, now=lambda: world.now)
     listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(
-        build_page(reader, host_names=frozenset({"localhost"}), key="key", explain=lambda id_, app: []),
+        build_page(
+            reader, host_names=frozenset({"localhost"}), key="key", explain=lambda id_, app: [], query=lambda name, parameters: []
+        ),
         log_config=None,
         lifespan="off",
     )

@@ -266,6 +266,39 @@ def test_a_new_installation_gets_one_config_from_two_that_ensure_it_at_once(fres
     assert [a.reason for _, a in read_configs(fresh_broker).activations] == ["the first config", "smaller"]
 
 
+def test_a_file_of_rules_is_looked_at_applied_and_shown(
+    fresh_broker: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from bellbuoy.cli import rules
+    from bellbuoy.configuration import active_config, ensure_config, read_configs
+    from core.rule_file import read_rules
+    from schemas.codec import digest
+
+    ensure_config(fresh_broker, lambda _: None)
+    monkeypatch.setattr(rules, "Settings", lambda: fresh_broker)
+    file = tmp_path / "rules.yaml"
+    file.write_text("false_pages: 1 per 7d\nrules: [{id: latency, enabled: false}]")
+    wanted = read_rules(file.read_text())
+
+    def ran(*words: str) -> str:
+        result = CliRunner().invoke(rules.app, list(words))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "+false_pages: 1 per 7d" in ran("apply", str(file), "--dry-run")
+    assert len(read_configs(fresh_broker).activations) == 1
+    assert digest(wanted)[:12] in ran("apply", str(file), "--reason", "a stricter week")
+    assert active_config(fresh_broker).rules == wanted
+    assert read_configs(fresh_broker).activations[-1][1].reason == "a stricter week"
+    assert "nothing was changed" in ran("apply", str(file), "--reason", "again")
+    assert len(read_configs(fresh_broker).activations) == 2
+    shown = ran("show")
+    assert read_rules(shown) == wanted
+    assert digest(active_config(fresh_broker).rules) in shown
+
+
 def test_a_person_reads_alerts_and_actions_and_answers(fresh_broker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 

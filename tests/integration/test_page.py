@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -63,6 +64,10 @@ def fill(settings: Settings) -> None:
         for metric, counted in (("refusal@1", 100), ("response.empty@1", 100), ("thumbs.down@1", 900)):
             insert(client, "window_rows", {"app": HOSTILE, "lane": "live", "environment": "production", "resolution": 5,
                    "metric": metric, "version": "v8", "window": window, "n": counted})  # fmt: skip
+    hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    for metric in ("refusal@1", "refusal@1", "scorer.error@1"):  # a row that was written twice counts once
+        insert(client, "window_rows", {"app": HOSTILE, "lane": "live", "environment": "production", "resolution": 3_600,
+               "metric": metric, "version": "v8", "window": hour, "n": 500, "bins": [0, 1], "counts": [470, 30]})  # fmt: skip
 
 
 def insert(client: clickhouse.Client, table: str, row: dict[str, object]) -> None:
@@ -91,6 +96,13 @@ def test_the_page_tells_what_the_store_holds_and_says_when_it_is_away(tmp_path: 
             assert [(alert["id"], alert["state"]) for alert in status["alerts"]] == [("a-1", "firing")]
             assert [action["id"] for action in status["actions"]] == ["b-1"]
             assert [(app["app"], app["total"]) for app in status["traffic"]] == [(HOSTILE, 1200)]
+            (app,) = client.get("/api/overview?range=day").json()["apps"]
+            assert (app["app"], app["total"], sum(app["counts"])) == (HOSTILE, 500, 500)
+            history = client.get(f"/api/apps/{quote(HOSTILE)}").json()
+            assert [(s["metric"], s["total"], sum(s["fired"])) for s in history["series"]] == [
+                (name, 500, 30) for name in ("refusal@1", "scorer.error@1")
+            ]
+            assert client.get("/api/apps/desk").json()["series"] == []
             html = client.get("/").text
             assert HOSTILE not in html
             assert "&lt;script&gt;" in html

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import msgspec
+import pytest
 
 from core.alerting import Board, BoardState
 from core.incident import Moment
@@ -11,7 +12,7 @@ from schemas.messages import WINDOW_MS, AlertTransition, Command, CommandKind, D
 RULES = Rules(
     rules=(
         PolicyRule(id="refusal", metric="refusal", cooldown_s=600),
-        PolicyRule(id="topic", metric="topic", cooldown_s=600),
+        PolicyRule(id="topic", metric="topic", cooldown_s=600, remind_s=0),
         PolicyRule(id="length", metric="length", pending_s=30, cooldown_s=600, inhibited_by=("refusal", "topic")),
     )
 )
@@ -251,6 +252,134 @@ def test_firing_again_after_the_cooldown_is_a_new_incident() -> None:
     desk.at(700, found("refusal"))
     assert len({t.id for t in desk.transitions}) == 2
     assert desk.between(700, 705) == [("refusal", "firing", True)]
+
+
+def test_what_fires_again_within_the_cooldown_and_still_does_at_its_end_pages_then() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(50, released="refusal")
+    desk.at(100, found("refusal"))
+    desk.until(105, 900)
+    assert desk.between(100, 600) == [("refusal", "firing", False)]
+    assert desk.between(600, 900) == [("refusal", "firing", True)]
+    assert "still firing at the end of the cooldown" in desk.transitions[-1].reason
+
+
+def test_what_fires_again_and_is_over_before_the_cooldown_pages_no_second_time() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(50, released="refusal")
+    desk.at(100, found("refusal"))
+    desk.at(300, released="refusal")
+    desk.until(305, 900)
+    assert [page for _, _, page in desk.between(5, 900)] == [False, False, False]
+
+
+def test_what_still_fires_when_a_silence_ends_pages_as_soon_as_its_cooldown_allows() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("silence", alert=desk.transitions[0].id, arguments={"seconds": 60}))
+    desk.until(10, 900)
+    assert desk.between(5, 600) == [("refusal", "silenced", False), ("refusal", "firing", False)]
+    assert desk.between(600, 900) == [("refusal", "firing", True)]
+
+
+def test_a_silence_that_outlasts_the_cooldown_ends_with_a_page() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("silence", alert=desk.transitions[0].id, arguments={"seconds": 700}))
+    desk.until(10, 900)
+    assert desk.between(5, 900) == [("refusal", "silenced", False), ("refusal", "firing", True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state"),
+    [
+        ({"slice": "version=v2"}, "silenced"),
+        ({"slice": "version=v3"}, "firing"),
+        ({"rule": "refusal"}, "silenced"),
+        ({"rule": "topic"}, "firing"),
+        ({"metric": "refusal", "slice": "version=v2", "rule": "refusal"}, "silenced"),
+        ({"metric": "refusal", "slice": "all"}, "firing"),
+    ],
+)
+def test_a_silence_holds_for_what_matches_in_all_that_it_names(arguments: dict[str, str], state: str) -> None:
+    desk = Desk()
+    desk.at(0, command=said("silence", arguments=arguments))
+    desk.at(5, found("refusal"))
+    assert [s for _, s, _ in desk.between(5, 10)] == [state]
+
+
+def test_unsilence_ends_only_the_silence_that_was_said_the_same_way() -> None:
+    desk = Desk()
+    desk.at(0, command=said("silence", app="desk", arguments={"slice": "version=v2"}))
+    desk.at(5, found("refusal"), command=said("unsilence", app="desk"))
+    desk.at(10, command=said("unsilence", app="desk", arguments={"slice": "version=v2"}))
+    assert desk.between(5, 15) == [("refusal", "silenced", False), ("refusal", "firing", True)]
+
+
+DAY = 86_400
+
+
+def acknowledged(second: int = 5) -> Desk:
+    """A desk whose refusal alert has been acknowledged."""
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    desk.at(second, command=said("acknowledge", app="desk"))
+    return desk
+
+
+def test_what_was_acknowledged_and_still_fires_a_day_later_pages_again() -> None:
+    desk = acknowledged()
+    desk.until(DAY - 100, DAY + 300)
+    assert desk.between(10, DAY) == []
+    assert desk.between(DAY, DAY + 300) == [("refusal", "firing", True)]
+    assert "still firing 24 h after it was acknowledged" in desk.transitions[-1].reason
+
+
+def test_another_acknowledgement_puts_the_reminder_off() -> None:
+    desk = acknowledged()
+    desk.at(3_600, command=said("acknowledge", app="desk"))
+    desk.until(DAY - 100, DAY + 3_500)
+    assert desk.between(10, DAY + 3_500) == []
+    desk.until(DAY + 3_500, DAY + 3_700)
+    assert desk.between(DAY + 3_500, DAY + 3_700) == [("refusal", "firing", True)]
+
+
+def test_nobody_is_reminded_of_what_is_over_or_silenced() -> None:
+    over, quiet = acknowledged(), acknowledged()
+    over.at(60, released="refusal")
+    quiet.at(60, command=said("silence", app="desk", arguments={"seconds": 2 * DAY}))
+    for desk in (over, quiet):
+        desk.until(DAY - 100, DAY + 300)
+        assert not any(paged for _, _, paged in desk.between(10, DAY + 300))
+
+
+def test_a_rule_may_want_nobody_reminded() -> None:
+    desk = Desk()
+    desk.at(0, found("topic", "all"))
+    desk.at(5, command=said("acknowledge", app="desk"))
+    desk.until(30 * DAY, 30 * DAY + 100)
+    assert desk.between(10, 31 * DAY) == []
+
+
+def test_an_acknowledgement_that_an_older_state_holds_without_its_time_is_left_alone() -> None:
+    desk = acknowledged()
+    state = msgspec.to_builtins(desk.board.state())
+    for alert in state["open"]:
+        del alert["acknowledged_window"]
+    desk.board = Board(msgspec.convert(state, BoardState))
+    desk.until(DAY, DAY + 100)
+    assert desk.between(10, DAY + 100) == []
+
+
+def test_every_transition_carries_the_digest_of_the_rules() -> None:
+    desk = acknowledged()
+    desk.at(20, command=said("silence", app="desk"))
+    desk.at(30, found("length"), released="refusal")
+    desk.until(35, 100)
+    assert {t.state for t in desk.transitions} >= {"firing", "acknowledged", "resolved", "pending"}
+    assert {(t.rules, t.config) for t in desk.transitions} == {("rules", "config")}
 
 
 def test_slices_that_began_to_move_together_are_one_page() -> None:

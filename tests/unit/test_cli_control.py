@@ -2,7 +2,9 @@
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from adapters.settings import Settings
 from bellbuoy.cli import actions, alerts
 from bellbuoy.cli.printing import safe
 from bellbuoy.control import Entry, NotFound, command_records, find, standing
@@ -62,7 +64,8 @@ def test_an_answer_names_action_alert_and_app() -> None:
 
 
 def test_the_story_of_an_alert_tells_what_moved_and_what_carries_it() -> None:
-    text = "\n".join(alerts.story([Entry(1_000, ALERT)]))
+    text = "\n".join(alerts.story([Entry(1_000, msgspec.structs.replace(ALERT, rules="0d6d3d0f84098d0a"))]))
+    assert "rule refusal-on-version of rules 0d6d3d0f8409;" in text
     assert "2 % before, 60 % since" in text
     assert "refused: 2 % → 60 % (100% of the evidence)" in text
     assert "(paged)" in text
@@ -145,3 +148,24 @@ def test_a_word_after_an_actions_end_does_not_change_how_it_stands() -> None:
         msgspec.structs.replace(STEP, state=state, sequence=n) for n, state in enumerate(("requested", "failed", "started"), 1)
     ]
     assert standing([Entry(n, step) for n, step in enumerate(steps)]) == steps[1]
+
+
+@pytest.mark.parametrize("words", [["silence"], ["unsilence"], ["silence", "60211a0b", "--metric", "latency"]])
+def test_a_silence_is_about_one_alert_or_about_what_matches_but_not_both(words: list[str]) -> None:
+    result = CliRunner().invoke(alerts.app, words)
+    assert result.exit_code == 1
+    assert "say which alert by its id, or which ones by --app" in result.stderr
+
+
+def test_a_silence_of_what_matches_goes_to_every_shard_unless_one_app_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Command, list[int]]] = []
+    monkeypatch.setattr(alerts, "_reached", Settings)
+    monkeypatch.setattr(alerts, "shards", lambda settings: 4)
+    monkeypatch.setattr(alerts, "shard_for", lambda settings, app, environment: 3)
+    monkeypatch.setattr(alerts, "send", lambda settings, command, to: sent.append((command, list(to))))
+    for words in (["--metric", "latency", "--slice", "version=v2"], ["--app", "desk", "--environment", "staging"]):
+        assert CliRunner().invoke(alerts.app, ["silence", "--for", "2h", *words]).exit_code == 0
+    (everywhere, all_shards), (of_app, one) = sent
+    assert (all_shards, one) == ([0, 1, 2, 3], [3])
+    assert everywhere.arguments == {"metric": "latency", "slice": "version=v2", "seconds": 7_200}
+    assert (of_app.app, of_app.environment, of_app.alert) == ("desk", "staging", None)

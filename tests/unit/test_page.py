@@ -69,10 +69,12 @@ class World:
         self.account = Ledger([])
         self.processes: list[dict[str, Any]] = [{"name": "sink", "ready": True, "reason": "", "pid": 7}]
         self.asked: list[str] = []
+        self.parameters: dict[str, Mapping[str, Any]] = {}
         self.now = NOW
 
     def query(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self.asked.append(name)
+        self.parameters[name] = parameters
         if self.store_away:
             raise Unavailable("the store does not answer")
         return self.rows[name]
@@ -88,7 +90,7 @@ class World:
     def client(self) -> TestClient:
         reader = StatusReader(query=self.query, ledger=self.ledger, processes=lambda: self.processes, now=lambda: self.now)
         return TestClient(
-            build_page(reader, host_names=frozenset({"localhost"}), key=KEY, explain=self.explain),
+            build_page(reader, host_names=frozenset({"localhost"}), key=KEY, explain=self.explain, query=self.query),
             base_url="http://localhost:8090",
         )
 
@@ -376,3 +378,72 @@ def test_a_store_that_is_away_is_said() -> None:
     world = World()
     world.store_away = True
     assert world.client().get("/api/interactions/x", headers={"x-api-key": KEY}).status_code == 503
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("range_", "resolution", "points"), [("day", 3_600, 24), ("month", 86_400, 30), ("year", 86_400, 365)])
+def test_the_overview_reads_the_coarsest_rows_that_fit_its_range(range_: str, resolution: int, points: int) -> None:
+    world = World()
+    found = {"buckets": [0, points - 1, points, -1], "counts": [5, 7, 1_000, 1_000]}
+    world.rows["page_overview"] = [{"app": HOSTILE, "environment": "production", "total": 12, **found}]
+    told = world.client().get(f"/api/overview?range={range_}").json()
+    asked = world.parameters["page_overview"]
+    assert (told["resolution_s"], asked["resolution"]) == (resolution, resolution)
+    assert (told["until"] - told["since"]) // (resolution * 1_000) == points
+    assert told["until"] % (resolution * 1_000) == 0
+    (app,) = told["apps"]
+    assert app["counts"] == [5, *[0] * (points - 2), 7]
+
+
+def test_an_apps_history_has_what_fired_of_a_rate_and_the_bins_of_the_rest() -> None:
+    world = World()
+    world.rows["page_app"] = [
+        {
+            "metric": "refusal@1",
+            "version": "v1",
+            "total": 30,
+            "distribution": ([0, 1], [28, 2]),
+            "buckets": [0, 3],
+            "counts": [10, 20],
+            "fires": [0, 2],
+        },
+        {
+            "metric": "latency@1",
+            "version": "v1",
+            "total": 9,
+            "distribution": ([40, 41], [4, 5]),
+            "buckets": [1],
+            "counts": [9],
+            "fires": [0],
+        },
+    ]
+    told = world.client().get("/api/apps/team/desk?environment=staging&range=day").json()
+    asked = world.parameters["page_app"]
+    assert (told["app"], asked["app"], asked["environment"]) == ("team/desk", "team/desk", "staging")
+    refusal, latency = told["series"]
+    assert (refusal["counts"][:4], refusal["fired"][:4]) == ([10, 0, 0, 20], [0, 0, 0, 2])
+    assert latency["distribution"] == [[40, 4], [41, 5]]
+    assert "fired" not in latency
+
+
+def test_another_range_is_refused_before_the_store_is_asked() -> None:
+    world = World()
+    assert world.client().get("/api/overview?range=century").status_code == 400
+    assert world.asked == []
+
+
+def test_history_says_when_the_store_is_away() -> None:
+    world = World()
+    world.store_away = True
+    answer = world.client().get("/api/apps/desk")
+    assert (answer.status_code, answer.json()) == (503, {"error": "the store does not answer"})
+
+
+def test_a_series_of_a_metric_that_is_not_known_any_more_is_shown_by_bins() -> None:
+    world = World()
+    found = {"distribution": ([1], [1]), "buckets": [0], "counts": [1], "fires": [1]}
+    world.rows["page_app"] = [{"metric": "gone@7", "version": "v1", "total": 1, **found}]
+    (series,) = world.client().get("/api/apps/desk").json()["series"]
+    assert series["distribution"] == [[1, 1]]

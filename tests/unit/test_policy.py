@@ -352,3 +352,12 @@ def test_champions_survive_a_restart_of_the_fold() -> None:
     desk.policy = Policy(msgspec.json.decode(msgspec.json.encode(desk.policy.state()), type=PolicyState))
     (step,) = desk.at(10, found("refusal"))
     assert step.target.to_version == "v1"
+
+
+def test_every_step_of_ours_carries_the_digest_of_the_rules() -> None:
+    desk = Desk(mode="approve")
+    desk.at(0, found("refusal"))
+    desk.at(5, command=Command(id="c", kind="approve", actor="ann", action=desk.steps[0].id))
+    desk.at(10, command=Command(id="d", kind="kill_switch", actor="ann"))
+    assert [step.state for step in desk.steps] == ["waiting", "requested", "superseded"]
+    assert {(step.rules, step.config) for step in desk.steps} == {("rules", "config")}
