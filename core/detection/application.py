@@ -16,10 +16,19 @@ import msgspec
 import numpy as np
 
 from core.cells import CellNames
-from core.detection.budget import MAX_VERSIONS, STREAM_OF, STREAMS, budget_seconds, slice_weight
+from core.detection.budget import (
+    LATER,
+    MAX_VERSIONS,
+    STREAM_OF,
+    STREAMS,
+    budget_seconds,
+    slice_weight,
+    stream_name,
+    stream_weight,
+)
 from core.detection.explain import Explanation, explain
 from core.detection.history import History
-from core.detection.reference import Floats, Reference, name_bin
+from core.detection.reference import Floats, Reference, judged_of, name_bin
 from core.detection.sr import Layout, SrState, build_layout, hold, step
 from core.groups import merge_groups
 from core.identity import OTHER
@@ -33,8 +42,25 @@ SILENT_WINDOWS: Final = 7 * 86_400_000 // WINDOW_MS
 ABSENT_WINDOWS: Final = 3_600_000 // WINDOW_MS
 """After an hour of windows with traffic of the app and none of a version, the version's alarms are over for want of data: it
 has been rolled back, and should it come back as bad, that is an alarm of its own."""
-Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback"]]
-BANKS: Final[tuple[Bank, ...]] = (("app", "interaction"), ("version", "interaction"), ("version", "feedback"))
+Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback", "later.interaction", "later.feedback"]]
+BANKS: Final[tuple[Bank, ...]] = (
+    ("app", "interaction"),
+    ("version", "interaction"),
+    ("version", "feedback"),
+    ("app", "later.interaction"),
+    ("version", "later.interaction"),
+    ("version", "later.feedback"),
+)
+"""What is judged together. First turns and sampled later turns have detectors, references and thresholds of their own: given a
+conversation's first turn, a later one is no fresh draw, so that their evidence must not be added."""
+
+
+_OTHER_TURNS: Final[Mapping[str, Literal["interaction", "feedback", "later.interaction", "later.feedback"]]] = {
+    "interaction": "later.interaction",
+    "feedback": "later.feedback",
+    "later.interaction": "interaction",
+    "later.feedback": "feedback",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,7 @@ class Alarm:
 
     @property
     def metric(self) -> str:
-        return split_metric_key(self.key)[0]
+        return stream_name(self.key)
 
 
 @dataclass(frozen=True)
@@ -162,7 +188,10 @@ class AppMonitor:
         return judged
 
     def _count(self, name: str, weight: float, bank: Bank, group: Group, window: int, clock: int) -> None:
-        events = group.n if bank[1] == "interaction" else group.acts
+        counts = judged_of(group, later=bank[1].startswith("later"))
+        if counts is None:
+            return
+        events = counts.n if bank[1].endswith("interaction") else counts.acts
         if not events:
             return
         layout = self.layouts[bank]
@@ -176,12 +205,12 @@ class AppMonitor:
                 part.start += steps * STEP_WINDOWS
         part.events += events
         columns, pending = layout.columns, part.pending
-        for key, pairs in group.bins.items():
+        for key, pairs in counts.bins.items():
             at = columns.get(key)
             if at is not None:
                 for bin_, count in pairs:
                     pending[at + bin_] = pending.get(at + bin_, 0) + count
-        for key, named in group.names.items():
+        for key, named in counts.names.items():
             at = columns.get(key)
             if at is not None:
                 names = layout.names[key]
@@ -210,11 +239,18 @@ class AppMonitor:
                 hold(layout, part.state, position)
                 part.absent = 0
             judged.released += [
-                Released(split_metric_key(key)[0], name, "the evidence for the reference's rate is 100 to 1")
+                Released(stream_name(key), name, "the evidence for the reference's rate is 100 to 1")
                 for key in result.resolved
+                if not self._held_by_other_turns(name, bank, key)
             ]
             part.pending, part.events, part.start = {}, 0, clock
         return judged
+
+    def _held_by_other_turns(self, name: str, bank: Bank, key: str) -> bool:
+        of = bank[1]
+        other: Bank = (bank[0], _OTHER_TURNS[of])
+        twin = key.removeprefix(LATER) if key.startswith(LATER) else LATER + key
+        return (name, other) in self.slices and twin in self.slices[name, other].state.holds
 
     def _release_absent(self, window: int, clock: int, groups: Sequence[Group]) -> list[Released]:
         """End the alarms of versions that have had no record for long while the app had."""
@@ -231,9 +267,7 @@ class AppMonitor:
             for key in sorted(part.state.holds):
                 segment = self.layouts[bank].segment(self.layouts[bank].keys.index(key))
                 part.state.reset(segment, window // WINDOW_MS + 1)
-                released.append(
-                    Released(split_metric_key(key)[0], name, "no data: it had no record in an hour of the app's traffic")
-                )
+                released.append(Released(stream_name(key), name, "no data: it had no record in an hour of the app's traffic"))
             part.state.holds.clear()
         return released
 
@@ -247,6 +281,12 @@ class AppMonitor:
                 self.seen[stream] = clock
                 if stream not in self.references:
                     self.references[stream] = self._beginning(stream, cells)
+            if group.later is not msgspec.UNSET:
+                for key in (*group.later.bins, *group.later.names):
+                    stream = _stream_key(key)
+                    if stream is not None:
+                        self.seen[LATER + stream] = clock
+                        self.references.setdefault(LATER + stream, Reference(LATER + stream))
         return [
             key
             for key, reference in self.references.items()
@@ -266,7 +306,7 @@ class AppMonitor:
         """Drop references and their detectors, and lay the rest out anew."""
         gone = set(keys)
         released = [
-            Released(split_metric_key(key)[0], name, reason)
+            Released(stream_name(key), name, reason)
             for (name, _), part in self.slices.items()
             for key in sorted(part.state.holds)
             if key in gone
@@ -285,13 +325,13 @@ class AppMonitor:
                 self.references[key]
                 for key in sorted(self.references)
                 if self.references[key].complete
-                and (stream := STREAMS[split_metric_key(key)[0]]).scope == bank[0]
-                and stream.of == bank[1]
+                and (stream := STREAMS[stream_name(key)]).scope == bank[0]
+                and (f"later.{stream.of}" if key.startswith(LATER) else stream.of) == bank[1]
             ]
             layout = build_layout(chosen) if chosen else None
             if layout is not None and layout.keys:
                 self.layouts[bank] = layout
-                self._weights[bank] = np.array([STREAMS[split_metric_key(key)[0]].weight for key in layout.keys])
+                self._weights[bank] = np.array([stream_weight(key) for key in layout.keys])
         for name, bank in list(self.slices):
             if bank in self.layouts:
                 part = self.slices[name, bank]
@@ -302,7 +342,7 @@ class AppMonitor:
 
     def rebaseline(self, metric: str | None, window: int) -> list[Released]:
         """Begin the references of a stream (None: of all) again, by a person's command."""
-        keys = [key for key in self.references if metric is None or split_metric_key(key)[0] == metric]
+        keys = [key for key in self.references if metric is None or stream_name(key) == metric]
         return self.forget(keys, window, "re-baselined")
 
     def silent(self, clock: int) -> set[str]:
@@ -315,7 +355,7 @@ class AppMonitor:
         released = []
         for name, bank in [place for place in self.slices if place[0] in silent]:
             part = self.slices.pop((name, bank))
-            released += [Released(split_metric_key(key)[0], name, reason) for key in sorted(part.state.holds)]
+            released += [Released(stream_name(key), name, reason) for key in sorted(part.state.holds)]
         for key in silent:
             self.versions.pop(slice_version(key) or "", None)
             self.seen.pop(key, None)

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from core.cells import CellNames
+from core.detection.budget import LATER
 from core.detection.reference import Arm, lower_bound, upper_bound
 from core.detection.sr import Layout, SrState
 from core.metrics import METRICS, log_bin_floor, split_metric_key
@@ -71,6 +72,7 @@ def explain(layout: Layout, state: SrState, position: int, cells: CellNames) -> 
     at, x, n, rise = (array[:, segment] for array in (state.onset, state.x, state.n, state.rise))
     version = split_metric_key(layout.keys[position])[1]
     names = layout.names.get(f"{layout.arms[segment.start].metric}@{version}", ())
+    suffix = " (later turns)" if layout.keys[position].startswith(LATER) else ""
     by_bin: dict[tuple[str, int], Contribution] = {}
     rungs: Counter[str] = Counter()
     for arm_at in np.argsort(-by_arm, kind="stable").tolist():
@@ -86,7 +88,7 @@ def explain(layout: Layout, state: SrState, position: int, cells: CellNames) -> 
         rungs[arm.metric] += 1
         by_bin[arm.metric, arm.first] = Contribution(
             bin=f"{arm.metric}:{arm.first}",
-            name=arm_name(arm, names, cells, version),
+            name=arm_name(arm, names, cells, version) + suffix,
             share=part,
             before=six_digits(arm.before),
             after=six_digits(int(x[tilt, arm_at]) / max(int(n[tilt, arm_at]), 1)),

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainccinv, betaincinv
 
-from core.detection.budget import STREAMS, Stream, directions
+from core.detection.budget import LATER, STREAMS, Stream, directions, stream_name, stream_weight
+from core.groups import first_turns
 from core.identity import OTHER
 from core.metrics import LOG_BINS, MAX_OWN_CELLS, METRICS, NOVELTY_BINS, OWN, TOPIC_CELLS, MetricKind, split_metric_key
-from schemas.messages import Group
+from schemas.messages import Counts, Group
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ def lower_bound(x: Floats, n: float, delta: float) -> Floats:
 
 
 class Reference(msgspec.Struct):
-    """Counts of one stream's reference. `key` is `stream@version`; `counts` by metric and bin (a category's bin is its
+    """Counts of one stream's reference. `key` is `stream@version`, or `later:stream@version`; `counts` by metric and bin (a category's bin is its
     place in `names`, the last place is `other`); `delta` is set when it is complete."""
 
     key: str
@@ -64,7 +65,11 @@ class Reference(msgspec.Struct):
 
     @property
     def stream(self) -> Stream:
-        return STREAMS[split_metric_key(self.key)[0]]
+        return STREAMS[stream_name(self.key)]
+
+    @property
+    def later(self) -> bool:
+        return self.key.startswith(LATER)
 
     @property
     def complete(self) -> bool:
@@ -78,32 +83,40 @@ class Reference(msgspec.Struct):
         """Count one window of the app; True when that completes the reference (of `size` events, whole windows)."""
         version = split_metric_key(self.key)[1]
         self.seen += sum(group.n for group in groups)
+        judged = [one for group in groups if (one := judged_of(group, later=self.later)) is not None]
         for metric, _ in self.stream.parts:
             key = f"{metric}@{version}"
             if METRICS[metric].kind == "category":
-                self._add_names(metric, key, groups)
+                self._add_names(metric, key, judged)
                 if self.names is None and self.seen * NAMING_SHARE >= size:
                     self.names = sorted(name for name in self.early if name != OTHER)
                     self.early = {}
             else:
                 counts = self.counts.setdefault(metric, {})
-                for group in groups:
-                    for bin_, count in group.bins.get(key, ()):
+                for one in judged:
+                    for bin_, count in one.bins.get(key, ()):
                         counts[bin_] = counts.get(bin_, 0) + count
         if self.seen < size or self.own() < min(size, LEAST_OWN):
             return False
         self.delta = delta
         return True
 
-    def _add_names(self, metric: str, key: str, groups: Sequence[Group]) -> None:
+    def _add_names(self, metric: str, key: str, judged: Sequence[Group | Counts]) -> None:
         counts = self.counts.setdefault(metric, {})
-        for group in groups:
-            for name, count in group.names.get(key, ()):
+        for one in judged:
+            for name, count in one.names.get(key, ()):
                 if self.names is None:
                     self.early[name] = self.early.get(name, 0) + count
                 else:
                     bin_ = name_bin(self.names, name)
                     counts[bin_] = counts.get(bin_, 0) + count
+
+
+def judged_of(group: Group, *, later: bool) -> Group | Counts | None:
+    """The counts of a group that are judged: of its first turns, or of one later turn per conversation, where it has any."""
+    if not later:
+        return first_turns(group)
+    return None if group.later is msgspec.UNSET else group.later
 
 
 def name_bin(names: Sequence[str], name: str) -> int:
@@ -158,7 +171,7 @@ def arms(reference: Reference) -> list[Arm]:
         for bin_, count in reference.counts.get(metric, {}).items():
             counts[bin_] += count
         ranges, bands = _ranges(METRICS[metric].kind, counts)
-        delta = reference.delta * reference.stream.weight * share / bands
+        delta = reference.delta * stream_weight(reference.key) * share / bands
         total = int(counts.sum())
         cumulative = np.concatenate(([0], np.cumsum(counts)))
         for up, part in directions(METRICS[metric].harmful):
