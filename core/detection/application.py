@@ -27,6 +27,7 @@ from core.detection.budget import (
     stream_weight,
 )
 from core.detection.explain import Explanation, explain
+from core.detection.growth import Growth, suspected
 from core.detection.history import History
 from core.detection.reference import Floats, Reference, judged_of, name_bin
 from core.detection.sr import Layout, SrState, build_layout, hold, step
@@ -143,6 +144,7 @@ class AppMonitor:
         self.history = History()
         self.slices: dict[tuple[str, Bank], Slice] = {}
         self.layouts: dict[Bank, Layout] = {}
+        self.growth: dict[Bank, Growth] = {}
         self._weights: dict[Bank, Floats] = {}
 
     @property
@@ -182,6 +184,8 @@ class AppMonitor:
         completed = self._refer(clock, groups, rules, cells)
         judged = self.close_steps(window, clock, rules, cells, everything=bool(completed))
         judged.released += self._release_absent(window, clock, groups)
+        if self._grow(window, clock, rules.reference_events):
+            self.lay_out(window)
         if completed:
             replaced = [key for key in self.references if any(_supersedes(new, key) for new in completed)]
             judged.released += self.forget(replaced, window, "a new version of its scorer has its own reference")
@@ -238,6 +242,7 @@ class AppMonitor:
                 judged.alarms.append(Alarm(layout.keys[position], name, statistic, threshold, explanation))
                 hold(layout, part.state, position)
                 part.absent = 0
+            self._learn(bank, part, result.resolved, window, clock)
             judged.released += [
                 Released(stream_name(key), name, "the evidence for the reference's rate is 100 to 1")
                 for key in result.resolved
@@ -245,6 +250,40 @@ class AppMonitor:
             ]
             part.pending, part.events, part.start = {}, 0, clock
         return judged
+
+    def _learn(self, bank: Bank, part: Slice, resolved: Sequence[str], window: int, clock: int) -> None:
+        """Keep a step's counts for the references; of a stream that was held none."""
+        layout = self.layouts[bank]
+        growth = self.growth.get(bank)
+        if growth is None:
+            growth = self.growth[bank] = Growth(layout.width, clock, window // WINDOW_MS)
+        growth.younger[np.fromiter(part.pending.keys(), np.int64)] += np.fromiter(part.pending.values(), np.int64)
+        growth.events += part.events
+        for key in resolved:
+            self._unlearn(bank, key)
+
+    def _unlearn(self, bank: Bank, key: str) -> None:
+        if bank in self.growth:
+            for columns in self.layouts[bank].columns_of(self.references[key]).values():
+                self.growth[bank].drop(columns)
+
+    def _grow(self, window: int, clock: int, reference_events: int) -> bool:
+        """Give the references what is old enough to be learned; True where that has doubled one."""
+        doubled = False
+        for bank, growth in self.growth.items():
+            if not growth.due(clock, reference_events):
+                continue
+            layout, since = self.layouts[bank], growth.since
+            states = [part.state for (_, of), part in self.slices.items() if of == bank]
+            older = growth.turn(clock, window // WINDOW_MS + 1)
+            for position, key in enumerate(layout.keys):
+                if any(key in state.holds for state in states):
+                    self._unlearn(bank, key)
+                elif not suspected(layout, states, position, since):
+                    reference = self.references[key]
+                    columns = layout.columns_of(reference)
+                    doubled |= reference.grow({metric: _counted(older[one].tolist()) for metric, one in columns.items()})
+        return doubled
 
     def _held_by_other_turns(self, name: str, bank: Bank, key: str) -> bool:
         of = bank[1]
@@ -265,6 +304,7 @@ class AppMonitor:
             part.state.idle((clock - part.start) * WINDOW_MS / 1000, window // WINDOW_MS + 1)
             part.start, part.absent = clock, 0
             for key in sorted(part.state.holds):
+                self._unlearn(bank, key)
                 segment = self.layouts[bank].segment(self.layouts[bank].keys.index(key))
                 part.state.reset(segment, window // WINDOW_MS + 1)
                 released.append(Released(stream_name(key), name, "no data: it had no record in an hour of the app's traffic"))
@@ -332,6 +372,11 @@ class AppMonitor:
             if layout is not None and layout.keys:
                 self.layouts[bank] = layout
                 self._weights[bank] = np.array([stream_weight(key) for key in layout.keys])
+        for bank in list(self.growth):
+            if bank in self.layouts:
+                self.growth[bank].lay_out(old[bank].columns, self.layouts[bank].columns, self.layouts[bank].width)
+            else:
+                del self.growth[bank]
         for name, bank in list(self.slices):
             if bank in self.layouts:
                 part = self.slices[name, bank]

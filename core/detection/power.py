@@ -139,7 +139,7 @@ def powers(
     threshold = budget_seconds(rules) / (stream_weight(reference.key) * (1.0 if k is None else slice_weight(k)))
     out = []
     for arm in arms(reference):
-        counts = reference.counts.get(arm.metric, {})
+        counts = (reference.grown if arm.grown else reference.counts).get(arm.metric, {})
         x = sum(count for bin_, count in counts.items() if arm.first <= bin_ < arm.last)
         after = smallest_change(arm, threshold, events_per_day, seconds)
         out.append(Power(arm.metric, arm.first, arm.up, x, sum(counts.values()), after, seconds))

@@ -1,11 +1,12 @@
 """What is normal for an app: counts of its first N events over all versions, and the bands they prove.
 
 A band [lo, hi] holds a bin's true rate except with the bin's own share of delta (Clopper & Pearson 1934), so that the
-detector's null survives an estimated reference. The delta of a ladder is shared by all fixed edges, not only by those
+detector's null survives an estimated reference. It grows at doublings, the j-th with delta 6/(pi^2 (j+1)^2): all hold together. The delta of a ladder is shared by all fixed edges, not only by those
 that the counts choose; a category's bins are named by the first fifth of the reference and counted on the rest.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,6 +63,11 @@ class Reference(msgspec.Struct):
     early: dict[str, int] = {}
     names: list[str] | None = None
     delta: float | None = None
+    doublings: int = 0
+    grown: dict[str, dict[int, int]] = {}
+    """Counts as of the last doubling, the first ones included; none before there was one."""
+    learned: dict[str, dict[int, int]] = {}
+    """Counts since then."""
 
     @property
     def stream(self) -> Stream:
@@ -101,6 +107,19 @@ class Reference(msgspec.Struct):
         self.delta = delta
         return True
 
+    def grow(self, counts: Mapping[str, Mapping[int, int]]) -> bool:
+        """Learn counts of a complete reference's metrics; True when that has doubled it."""
+        base = self.grown or self.counts
+        for metric, _ in self.stream.parts:
+            self.learned[metric] = _summed(self.learned.get(metric, {}), counts.get(metric, {}))
+        sizes = [(sum(self.learned[m].values()), sum(base.get(m, {}).values())) for m, _ in self.stream.parts]
+        if any(learned < known for learned, known in sizes) or not all(known for _, known in sizes):
+            return False
+        self.grown = {metric: _summed(base.get(metric, {}), self.learned[metric]) for metric, _ in self.stream.parts}
+        self.learned = {}
+        self.doublings += 1
+        return True
+
     def _add_names(self, metric: str, key: str, judged: Sequence[Group | Counts]) -> None:
         counts = self.counts.setdefault(metric, {})
         for one in judged:
@@ -119,6 +138,19 @@ def judged_of(group: Group, *, later: bool) -> Group | Counts | None:
     return None if group.later is msgspec.UNSET else group.later
 
 
+def _summed(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    return {bin_: one.get(bin_, 0) + other.get(bin_, 0) for bin_ in sorted({*one, *other})}
+
+
+def growth_delta(doublings: int) -> float:
+    """Share of delta of the reference after j doublings, j >= 0; all together are 1.
+
+    >>> round(sum(growth_delta(j) for j in range(10_000)), 3)
+    1.0
+    """
+    return 6.0 / (math.pi * (doublings + 1)) ** 2
+
+
 def name_bin(names: Sequence[str], name: str) -> int:
     """A category's bin: its place among the reference's names, else the last."""
     return names.index(name) if name in names else len(names)
@@ -128,7 +160,8 @@ def name_bin(names: Sequence[str], name: str) -> int:
 class Arm:
     """One bin and direction of a stream: counts [first, last) of its metric's counts, against the band's edge `p0`.
 
-    `before` is the reference's own rate; weights of a stream's arms sum to at most 1.
+    `before` is the reference's own rate; weights of a stream's arms sum to at most 1. `grown`: the band is that of the grown
+    reference, else of the first.
     """
 
     metric: str
@@ -138,6 +171,12 @@ class Arm:
     p0: float
     weight: float
     before: float
+    grown: bool = False
+
+    @property
+    def place(self) -> tuple[str, int, int, bool, bool]:
+        """Which test it is, whatever its band."""
+        return self.metric, self.first, self.last, self.up, self.grown
 
 
 def width(reference: Reference, metric: str) -> int:
@@ -162,27 +201,42 @@ def ladder_edges(counts: Ints) -> list[int]:
 
 
 def arms(reference: Reference) -> list[Arm]:
-    """The tests that a complete reference allows; where a band reaches 0 or 1 there is none, and its weight stays unused."""
+    """The tests that a complete reference allows; where a band reaches 0 or 1 there is none, and its weight stays unused.
+
+    Once it has doubled, half of the weight stays on the first reference: a slow ramp would else be learned as normal.
+    """
+    if not reference.doublings:
+        return _arms(reference, grown=False, part=1.0)
+    return _arms(reference, grown=False, part=0.5) + _arms(reference, grown=True, part=0.5)
+
+
+def _arms(reference: Reference, *, grown: bool, part: float) -> list[Arm]:
     if reference.delta is None:
         raise ValueError(f"the reference {reference.key} is not complete")
     out: list[Arm] = []
+    whole = reference.delta * stream_weight(reference.key) * growth_delta(reference.doublings if grown else 0)
     for metric, share in reference.stream.parts:
-        counts = np.zeros(width(reference, metric), dtype=np.int64)
-        for bin_, count in reference.counts.get(metric, {}).items():
-            counts[bin_] += count
-        ranges, bands = _ranges(METRICS[metric].kind, counts)
-        delta = reference.delta * stream_weight(reference.key) * share / bands
+        first = _array(reference, metric, reference.counts)
+        ranges, bands = _ranges(METRICS[metric].kind, first)
+        counts = _array(reference, metric, reference.grown) if grown else first
         total = int(counts.sum())
         cumulative = np.concatenate(([0], np.cumsum(counts)))
-        for up, part in directions(METRICS[metric].harmful):
+        for up, side in directions(METRICS[metric].harmful):
             x = np.array([cumulative[last] - cumulative[first] for first, last in ranges], dtype=np.int64)
-            edge = (upper_bound if up else lower_bound)(x.astype(np.float64), total, delta * part)
+            edge = (upper_bound if up else lower_bound)(x.astype(np.float64), total, whole * share / bands * side)
             out.extend(
-                Arm(metric, first, last, up, p0, share * part / len(ranges), count / max(total, 1))
+                Arm(metric, first, last, up, p0, part * share * side / len(ranges), count / max(total, 1), grown)
                 for (first, last), p0, count in zip(ranges, edge.tolist(), x.tolist(), strict=True)
                 if 0.0 < p0 < 1.0
             )
     return out
+
+
+def _array(reference: Reference, metric: str, counted: Mapping[str, Mapping[int, int]]) -> Ints:
+    counts = np.zeros(width(reference, metric), dtype=np.int64)
+    for bin_, count in counted.get(metric, {}).items():
+        counts[bin_] += count
+    return counts
 
 
 def _ranges(kind: MetricKind, counts: Ints) -> tuple[list[tuple[int, int]], int]:
