@@ -682,7 +682,7 @@ class Effect(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Contribution(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One bin's share of the statistic at the alarm."""
+    """One bin's share of the evidence at the alarm: its log-likelihood ratio since its own onset."""
 
     bin: str
     name: str
