@@ -161,3 +161,18 @@ def test_what_a_held_alert_waits_for_stays_the_same_over_a_doubling() -> None:
     monitor.lay_out(0)
     (layout,) = monitor.layouts.values()
     assert layout.arms[part.state.holds["error@1"].arm].place == held
+
+
+def test_a_state_that_a_release_without_growth_left_goes_on() -> None:
+    monitor = told(60)
+    state = msgspec.json.decode(dump(monitor))
+    del state["growth"]
+    for reference in state["references"]:
+        for field in ("doublings", "grown", "learned"):
+            del reference[field]
+    older = load(msgspec.Raw(msgspec.json.encode(state)))
+    (part,), (other,) = monitor.slices.values(), older.slices.values()
+    assert part.state.m.tolist() == other.state.m.tolist()
+    for window in range(61, 61 + 4 * BUCKET):
+        tell(older, window, 5)
+    assert older.references["error@1"].doublings >= 1
