@@ -126,8 +126,8 @@ class OpenBlock:
         self._tallies = Tallies(active.config.shards)
         self._rated: set[str] = set()
         """Interactions whose rating is in a cohort: the first one in a block counts."""
-        self._spoken: set[tuple[str, str, Turns, str]] = set()
-        """(app, conversation or record, turns, what of it) that are judged: repetitions within a block are no further units."""
+        self._spoken: set[tuple[str, str, str, Turns, str]] = set()
+        """(app, environment, conversation or record, turns, what of it) that are judged: repetitions within a block are no further units."""
         self._time: tuple[int, bytes] = (-1, b"")
 
     def step(self, records: Sequence[Record], done: Callable[[Stage], None] = lambda _: None) -> list[Outgoing]:
@@ -232,7 +232,9 @@ class OpenBlock:
             return self._too_large(a)
         self.counts.scored += 1
         counts, turn = said.part != "content", turn_of(said)
-        turns = self._once(said.app, said.conversation or said.id, turns_of(said, turn), f"{said.kind} {said.part}")
+        turns = self._once(
+            said.app, said.environment, said.conversation or said.id, turns_of(said, turn), f"{said.kind} {said.part}"
+        )
         self._tallies.interaction((said.app, said.environment, version), text.scores, turns, counts=counts)
         if said.route_epoch is not None and turn == FIRST_TURN:
             unit = (said.app, said.environment, version, said.route_epoch)
@@ -248,7 +250,7 @@ class OpenBlock:
             return self._too_large(a)
         self.counts.scored += 1
         if to.pair is not None:
-            turns = self._once(to.pair[0], said.interaction_id, to.turns, said.name)
+            turns = self._once(to.pair[0], to.pair[1], said.interaction_id, to.turns, said.name)
             self._tallies.act(to.pair, text.scores, turns)
             proven = to.attribution == "receipt" and to.turn == FIRST_TURN
             if proven and to.route_epoch is not None and said.interaction_id not in self._rated:
@@ -257,9 +259,9 @@ class OpenBlock:
                     self._rated.add(said.interaction_id)
         return self._out(SCORED, said.interaction_id.encode(), value, a.record, ScoredFeedback, a.traceparent)
 
-    def _once(self, app: str, who: str, turns: Turns, what: str) -> Turns:
+    def _once(self, app: str, environment: str, who: str, turns: Turns, what: str) -> Turns:
         """The same turns where they are judged for the first time in the block, else `rest`."""
-        unit = (app, who, turns, what)
+        unit = (app, environment, who, turns, what)
         if turns == "rest" or unit in self._spoken:
             return "rest"
         self._spoken.add(unit)

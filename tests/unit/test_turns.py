@@ -98,6 +98,14 @@ def test_a_script_that_calls_every_turn_the_first_counts_once_in_a_block() -> No
     assert group.first.n == 1
 
 
+def test_one_name_in_two_environments_is_two_conversations() -> None:
+    block = begin(Place(INTERACTIONS, "t", 0), W, 0, ACTIVE)
+    said = [asked("a", id=where, conversation="c", environment=where) for where in ("production", "staging")]
+    block.step([Record(at, W, None, codec.encode(one), []) for at, one in enumerate(said)])
+    (out,) = block.end(2)
+    assert [group.first for group in codec.decode(BlockSummary, out.value or b"").groups] == [msgspec.UNSET] * 2
+
+
 def test_the_content_of_an_interaction_that_came_in_two_parts_is_counted_with_it() -> None:
     span, content = asked(id="1", part="span", conversation="c"), asked("a", id="1", part="content", conversation="c")
     group = group_of(span, content, asked("b", id="2", conversation="d", turn=9))
