@@ -2,9 +2,11 @@
 
 Recorded conversations are scored once with every scorer. Each simulated app then draws its traffic from them with
 replacement, so its text is real and its distribution never changes: single interactions, or (`--unit conversation`) whole
-conversations, all turns in one window, which is what a detector without a design effect cannot take. From the third hour on a second version answers 30 % of the traffic just the
-same. Latencies and errors are synthetic and fixed per text.
+conversations, their turns `--turn-seconds` apart. With `--blind` the turns are counted as if each were a first one: the negative
+control. From the third hour on a second version answers 30 % of the traffic (of the conversations) just the same. Latencies and
+errors are synthetic and fixed per text.
     python -m benchmarks.no_change --days 1 --seeds 4
+    python -m benchmarks.no_change --unit conversation --turn-seconds 40 --days 1 --seeds 4
 """
 
 import argparse
@@ -13,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -26,16 +28,19 @@ from adapters.heads import load_heads
 from adapters.settings import Settings
 from benchmarks.report import emit
 from core.fold import Fold
+from core.identity import Turns
 from core.metrics import METRICS, bin_of, metric_key, split_metric_key
 from core.rules import DEFAULT_RULES, default_config
 from core.scoring import SCORER_VERSIONS, Scoring
 from core.windows import ClosedWindow
 from schemas.embedding import EmbeddingTable
-from schemas.messages import WINDOW_MS, ChatMessage, Config, Cut, Detection, Feedback, Group, Interaction, Score
+from schemas.messages import WINDOW_MS, ChatMessage, Config, Counts, Cut, Detection, Feedback, Group, Interaction, Score
 
 PACKAGES: Final = ("numpy", "scipy", "chitchat-dataset")
 Unit = Literal["interaction", "conversation"]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+TURNS: Final = get_args(Turns)
 
 STEP: Final = 128
 WINDOWS_PER_CUT: Final = 720
@@ -64,6 +69,8 @@ class Pool:
 class Traffic:
     rate: float
     unit: Unit
+    turn_seconds: float = 0.0
+    blind: bool = False
 
 
 class OneConfig:
@@ -127,33 +134,74 @@ def _code(name: str, score: Score, code_of: dict[tuple[str, int | str], int]) ->
     return code_of.setdefault((metric_key(name, split_metric_key(score.scorer)[1]), bin_), len(code_of))
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Interactions by place in the pool, each with the window in which it comes, its version and how its turn counts."""
+
+    window: Ints
+    place: Ints
+    new: Flags
+    turns: Ints
+    """Index into TURNS."""
+
+    def chosen(self, mask: Flags) -> "Drawn":
+        return Drawn(self.window[mask], self.place[mask], self.new[mask], self.turns[mask])
+
+
 def windows(pool: Pool, traffic: Traffic, days: float, random: np.random.Generator) -> Iterator[ClosedWindow]:
     """Windows of one app's traffic."""
-    for number in range(int(days * WINDOWS_PER_DAY)):
-        drawn = _drawn(pool, traffic, random)
-        if number < NEW_VERSION_AT:
-            parts = {"v1": drawn}
-        else:
-            new = random.random(len(drawn)) < NEW_VERSION_SHARE
-            parts = {"v1": drawn[~new], "v2": drawn[new]}
-        groups = tuple(_group(pool, version, chosen, random) for version, chosen in parts.items() if len(chosen))
-        yield ClosedWindow(FIRST + number * WINDOW_MS, (), groups)
+    count = int(days * WINDOWS_PER_DAY)
+    waiting: dict[int, list[Drawn]] = {}
+    for number in range(count):
+        began = _drawn(pool, traffic, number, random)
+        for window in np.unique(began.window).tolist():
+            waiting.setdefault(window, []).append(began.chosen(began.window == window))
+        groups = []
+        here = waiting.pop(number, [])
+        for version, new in (("v1", False), ("v2", True)):
+            mine = [drawn.chosen(drawn.new == new) for drawn in here]
+            if any(len(drawn.place) for drawn in mine):
+                place = np.concatenate([drawn.place for drawn in mine])
+                turns = np.concatenate([drawn.turns for drawn in mine])
+                groups.append(_group(pool, version, place, turns, random, blind=traffic.blind))
+        yield ClosedWindow(FIRST + number * WINDOW_MS, (), tuple(groups))
 
 
-def _drawn(pool: Pool, traffic: Traffic, random: np.random.Generator) -> Ints:
+def _drawn(pool: Pool, traffic: Traffic, number: int, random: np.random.Generator) -> Drawn:
+    """What begins in a window: interactions, or conversations with all their turns, whenever they come."""
     mean = traffic.rate * WINDOW_MS / 1000
     turns = len(pool.codes)
+    share = NEW_VERSION_SHARE if number >= NEW_VERSION_AT else 0.0
     if traffic.unit == "interaction":
-        return random.integers(0, turns, random.poisson(mean))
+        place = random.integers(0, turns, random.poisson(mean))
+        return Drawn(np.full(len(place), number), place, random.random(len(place)) < share, np.zeros(len(place), dtype=np.int64))
     conversations = len(pool.starts) - 1
     chosen = random.integers(0, conversations, random.poisson(mean * conversations / turns))
-    return np.concatenate([np.arange(0), *(np.arange(pool.starts[c], pool.starts[c + 1]) for c in chosen)])
+    lengths = pool.starts[chosen + 1] - pool.starts[chosen]
+    nth = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    sampled = 1 + np.floor(1.0 / (1.0 - random.random(len(chosen)))).astype(np.int64)
+    late = np.where(nth + 1 == np.repeat(sampled, lengths), TURNS.index("later"), TURNS.index("rest"))
+    return Drawn(
+        window=number + (nth * traffic.turn_seconds * 1000 / WINDOW_MS).astype(np.int64),
+        place=np.repeat(pool.starts[chosen], lengths) + nth,
+        new=np.repeat(random.random(len(chosen)) < share, lengths),
+        turns=np.where(nth == 0, TURNS.index("first"), late),
+    )
 
 
-def _group(pool: Pool, version: str, chosen: Ints, random: np.random.Generator) -> Group:
-    acts = pool.down[chosen]
-    acts = acts[(acts > 0) & (random.random(len(acts)) < ACTS_SHARE)]
-    counts = np.bincount(np.concatenate((pool.codes[chosen].ravel(), acts)), minlength=1)
+def _group(pool: Pool, version: str, place: Ints, turns: Ints, random: np.random.Generator, *, blind: bool) -> Group:
+    acts = np.where(random.random(len(place)) < ACTS_SHARE, pool.down[place], 0)
+    whole = _counts(pool, place, acts)
+    group = Group(app="app", environment="e", version=version, n=whole.n, acts=whole.acts, bins=whole.bins, names=whole.names)
+    if not blind and turns.any():
+        group.first, group.later = (
+            _counts(pool, place[turns == TURNS.index(one)], acts[turns == TURNS.index(one)]) for one in ("first", "later")
+        )
+    return group
+
+
+def _counts(pool: Pool, place: Ints, acts: Ints) -> Counts:
+    counts = np.bincount(np.concatenate((pool.codes[place].ravel(), acts)), minlength=1)
     counts[0] = 0
     bins: dict[str, list[tuple[int, int]]] = {}
     names: dict[str, list[tuple[str, int]]] = {}
@@ -163,7 +211,7 @@ def _group(pool: Pool, version: str, chosen: Ints, random: np.random.Generator) 
             names.setdefault(key, []).append((bin_, int(counts[code])))
         else:
             bins.setdefault(key, []).append((bin_, int(counts[code])))
-    return Group(app="app", environment="e", version=version, n=len(chosen), acts=len(acts), bins=bins, names=names)
+    return Counts(n=len(place), acts=int(np.count_nonzero(acts)), bins=bins, names=names)
 
 
 @dataclass
@@ -220,12 +268,16 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="interactions a second (default 20)")
     parser.add_argument("--per-days", type=float, default=DEFAULT_RULES.per_days, help="budget: one false alarm in so many days")
     parser.add_argument("--unit", choices=("interaction", "conversation"), default="interaction", help="what is drawn")
+    parser.add_argument("--turn-seconds", type=float, default=0.0, help="time between the turns of a conversation (default 0)")
+    parser.add_argument("--blind", action="store_true", help="count every turn as a first one")
     args = parser.parse_args()
     pool = score_pool(chitchat(), load_embedding(Settings()))
     print(f"# {len(pool.codes):,} interactions scored", file=sys.stderr, flush=True)
     outcomes = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        outcomes.append(simulate(pool, Traffic(args.rate, args.unit), args.days, args.per_days, seed))
+        outcomes.append(
+            simulate(pool, Traffic(args.rate, args.unit, args.turn_seconds, args.blind), args.days, args.per_days, seed)
+        )
         last = outcomes[-1]
         found = dict(Counter(f"{d.metric} {d.slice}" for d in last.detections))
         print(f"# seed {seed}: {last.events:,} events, {last.pages} pages, alarms {found}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from core.identity import FIRST_TURN, Turns
 from core.receipts import InvalidReceipt, verify
 from schemas.messages import Feedback
 
@@ -23,6 +24,14 @@ class Attributed:
     turn: int | None = None
     route_epoch: int | None = None
     receipt_error: str | None = None
+    sampled: bool = False
+
+    @property
+    def turns(self) -> Turns:
+        """With which turns the act is counted; an act of which no receipt tells the turn is taken for one on a first turn."""
+        if self.turn is None or self.turn <= FIRST_TURN:
+            return "first"
+        return "later" if self.sampled else "rest"
 
     @property
     def pair(self) -> tuple[str, str, str] | None:
@@ -49,7 +58,7 @@ def attribute(said: Feedback, keys: Mapping[str, Ed25519PublicKey]) -> Attribute
                 stated = (said.app, said.environment, said.version)
                 agrees = all(claim in (None, fact) for claim, fact in zip(stated, proven, strict=True))
                 error = None if agrees else "contradicts what is stated"
-                return Attributed("receipt", *proven, receipt.turn, receipt.route_epoch, receipt_error=error)
+                return Attributed("receipt", *proven, receipt.turn, receipt.route_epoch, error, receipt.sampled)
             error = "names another interaction"
     if said.app is not None and said.version is not None:
         return Attributed("stated", said.app, said.environment or DEFAULT_ENVIRONMENT, said.version, receipt_error=error)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.attribution import attribute
 from core.event_time import canonical_time
-from core.identity import FIRST_TURN, is_first_turn, monitored_version
+from core.identity import FIRST_TURN, Turns, monitored_version, turn_of, turns_of
 from core.metrics import RATING
 from core.scored import scored_feedback, scored_interaction
 from core.scoring import ScoredFeedbackText, ScoredText
@@ -126,6 +126,8 @@ class OpenBlock:
         self._tallies = Tallies(active.config.shards)
         self._rated: set[str] = set()
         """Interactions whose rating is in a cohort: the first one in a block counts."""
+        self._spoken: set[tuple[str, str, str, Turns, str]] = set()
+        """(app, environment, conversation or record, turns, what of it) that are judged: repetitions within a block are no further units."""
         self._time: tuple[int, bytes] = (-1, b"")
 
     def step(self, records: Sequence[Record], done: Callable[[Stage], None] = lambda _: None) -> list[Outgoing]:
@@ -229,9 +231,12 @@ class OpenBlock:
         if len(value) > MAX_SCORED_BYTES:
             return self._too_large(a)
         self.counts.scored += 1
-        counts = said.part != "content"
-        self._tallies.interaction((said.app, said.environment, version), text.scores, counts=counts)
-        if said.route_epoch is not None and is_first_turn(said):
+        counts, turn = said.part != "content", turn_of(said)
+        turns = self._once(
+            said.app, said.environment, said.conversation or said.id, turns_of(said, turn), f"{said.kind} {said.part}"
+        )
+        self._tallies.interaction((said.app, said.environment, version), text.scores, turns, counts=counts)
+        if said.route_epoch is not None and turn == FIRST_TURN:
             unit = (said.app, said.environment, version, said.route_epoch)
             self._tallies.cohort_interaction(unit, text.scores, counts=counts)
         return self._out(SCORED, said.id.encode(), value, a.record, ScoredInteraction, a.traceparent)
@@ -245,13 +250,22 @@ class OpenBlock:
             return self._too_large(a)
         self.counts.scored += 1
         if to.pair is not None:
-            self._tallies.act(to.pair, text.scores)
+            turns = self._once(to.pair[0], to.pair[1], said.interaction_id, to.turns, said.name)
+            self._tallies.act(to.pair, text.scores, turns)
             proven = to.attribution == "receipt" and to.turn == FIRST_TURN
             if proven and to.route_epoch is not None and said.interaction_id not in self._rated:
                 self._tallies.cohort_act((*to.pair, to.route_epoch), text.scores)
                 if RATING in text.scores:
                     self._rated.add(said.interaction_id)
         return self._out(SCORED, said.interaction_id.encode(), value, a.record, ScoredFeedback, a.traceparent)
+
+    def _once(self, app: str, environment: str, who: str, turns: Turns, what: str) -> Turns:
+        """The same turns where they are judged for the first time in the block, else `rest`."""
+        unit = (app, environment, who, turns, what)
+        if turns == "rest" or unit in self._spoken:
+            return "rest"
+        self._spoken.add(unit)
+        return turns
 
     def _too_large(self, a: _Accepted) -> Outgoing:
         return self._dead(a.record, InvalidMessage("too_large", "the scored record is too large for its topic"), a.traceparent)

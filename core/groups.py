@@ -1,8 +1,10 @@
 """Sums of groups and cohorts: the counts of one (app, environment, version) over partitions, windows or versions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from schemas.messages import Cohort, Group
+import msgspec
+
+from schemas.messages import Cohort, Counts, Group
 
 Pairs = list[tuple[int, int]]
 
@@ -20,20 +22,40 @@ def merge_groups(groups: Iterable[Group]) -> tuple[Group, ...]:
     return tuple(same[0] if len(same) == 1 else _sum(key, same) for key, same in sorted(by_key.items()))
 
 
+def first_turns(group: Group) -> Group | Counts:
+    """The counts of a group's first turns: all that it counts, where no later ones are told apart."""
+    return group if group.first is msgspec.UNSET else group.first
+
+
 def _sum(key: tuple[str, str, str], groups: list[Group]) -> Group:
-    names: dict[str, dict[str, int]] = {}
-    for group in groups:
-        for metric, named in group.names.items():
-            labels = names.setdefault(metric, {})
-            for name, count in named:
-                labels[name] = labels.get(name, 0) + count
+    whole = _counts(groups)
+    later = [group.later for group in groups if group.later is not msgspec.UNSET]
     return Group(
         app=key[0],
         environment=key[1],
         version=key[2],
-        n=sum(g.n for g in groups),
-        acts=sum(g.acts for g in groups),
-        bins=_sum_bins(g.bins for g in groups),
+        n=whole.n,
+        acts=whole.acts,
+        bins=whole.bins,
+        names=whole.names,
+        first=msgspec.UNSET
+        if all(group.first is msgspec.UNSET for group in groups)
+        else _counts([first_turns(group) for group in groups]),
+        later=_counts(later) if later else msgspec.UNSET,
+    )
+
+
+def _counts(counted: Sequence[Group | Counts]) -> Counts:
+    names: dict[str, dict[str, int]] = {}
+    for one in counted:
+        for metric, named in one.names.items():
+            labels = names.setdefault(metric, {})
+            for name, count in named:
+                labels[name] = labels.get(name, 0) + count
+    return Counts(
+        n=sum(one.n for one in counted),
+        acts=sum(one.acts for one in counted),
+        bins=_sum_bins(one.bins for one in counted),
         names={metric: sorted(labels.items()) for metric, labels in sorted(names.items())},
     )
 

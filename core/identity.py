@@ -1,8 +1,9 @@
 """What an interaction is monitored under where it names no version, and where counts go that have no name of their own."""
 
 import hashlib
+import zlib
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,6 +12,11 @@ from schemas.messages import Interaction
 FIRST_TURN: Final = 1
 OTHER: Final = "other"
 """Where counts go that a block has no room to name."""
+Turns = Literal["first", "later", "rest"]
+"""First turns are one per conversation, `later` is one later turn of each, `rest` is shown and never judged."""
+_HASHES: Final = 1 << 32
+_SECOND: Final = 2
+_KEY_LENGTH: Final = 1_000
 
 
 @lru_cache(maxsize=4096)
@@ -25,9 +31,41 @@ def is_first_turn(interaction: Interaction) -> bool:
     >>> is_first_turn(Interaction(id="1", app="desk", input=[ChatMessage(role="user", content="Hello")]))
     True
     """
+    return turn_of(interaction) == FIRST_TURN
+
+
+def turn_of(interaction: Interaction) -> int | None:
+    """Its place in its conversation, from 1: as gateway or client say, else the number of user messages in its input."""
     if interaction.turn is not None:
-        return interaction.turn == FIRST_TURN
-    return sum(message.role == "user" for message in interaction.input) == 1
+        return interaction.turn
+    return sum(message.role == "user" for message in interaction.input) or None
+
+
+def sampled_turn(conversation: str) -> int:
+    """The later turn that speaks for a conversation, by a hash: it is >= k for 1 in k - 1 conversations, for every k >= 2.
+
+    >>> turns = [sampled_turn(f"conversation-{n}") for n in range(10_000)]
+    >>> [round(sum(turn >= k for turn in turns) / 10_000, 1) for k in (2, 3, 6)]
+    [1.0, 0.5, 0.2]
+    """
+    return 1 + _HASHES // (zlib.crc32(conversation.encode(errors="surrogatepass")) + 1)
+
+
+def turns_of(interaction: Interaction, turn: int | None) -> Turns:
+    """With which turns it is counted. Without a stated conversation the first user message stands for it, where it is in the
+    input; an interaction of which nobody tells the turn is taken for a first one."""
+    if turn is None or turn <= FIRST_TURN:
+        return "first"
+    key = interaction.conversation
+    if key is None:
+        asked = [message.content for message in interaction.input if message.role == "user"]
+        key = str(asked[0])[:_KEY_LENGTH] if len(asked) > 1 else None
+    return "later" if is_sampled(turn, key) else "rest"
+
+
+def is_sampled(turn: int, conversation: str | None) -> bool:
+    """Whether it is the later turn that speaks for its conversation: the second, where the conversation has no name."""
+    return turn == (_SECOND if conversation is None else sampled_turn(conversation))
 
 
 def monitored_version(interaction: Interaction) -> str:

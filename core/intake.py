@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from core.event_time import canonical_time
-from core.identity import monitored_version
+from core.identity import monitored_version, turn_of, turns_of
 from core.lines import Line, interaction_from_line
 from schemas import codec
 from schemas.codec import InvalidMessage, Outgoing
@@ -155,13 +155,15 @@ def _line_fields(item: bytes) -> dict[str, Any] | None:
 
 
 def _receipt_of(interaction: Interaction) -> Receipt:
+    turn = turn_of(interaction)
     return Receipt(
         interaction_id=interaction.id,
         app=interaction.app,
         environment=interaction.environment,
         version=monitored_version(interaction),
-        turn=interaction.turn,
+        turn=turn,
         route_epoch=interaction.route_epoch,
+        sampled=turns_of(interaction, turn) == "later",
     )
 
 

@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from core.identity import OTHER
+from core.identity import OTHER, Turns
 from core.metrics import GUARDRAILS, METRICS, bin_of, metric_key, split_metric_key
 from schemas.codec import encode
-from schemas.messages import BlockHeader, BlockSummary, Cohort, Group, Score
+from schemas.messages import BlockHeader, BlockSummary, Cohort, Counts, Group, Score
 from schemas.topics import shard_of
 
 MAX_NAMES: Final = 32
@@ -71,7 +71,7 @@ class Tallies:
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
-        self._tallies: dict[Pair, _Tally] = {}
+        self._tallies: dict[Turns, dict[Pair, _Tally]] = {"first": {}, "later": {}, "rest": {}}
         self._cohorts: dict[Unit, _Tally] = {}
         self._memos: dict[str, _Memo] = {}
         self._others: dict[tuple[str, str], _Memo] = {}
@@ -79,15 +79,15 @@ class Tallies:
         self._codes: list[_Code] = []
         self._index: dict[_Code, int] = {}
 
-    def interaction(self, pair: Pair, scores: Mapping[str, Score], *, counts: bool = True) -> None:
+    def interaction(self, pair: Pair, scores: Mapping[str, Score], turns: Turns = "first", *, counts: bool = True) -> None:
         """Add one interaction; `counts` off adds its scores only (the second half of one that came in two parts)."""
-        tally = self._tallies.get(pair) or self._new(pair)
+        tally = self._tallies[turns].get(pair) or self._new(pair, turns)
         tally.n += counts
         self._add(tally, scores)
 
-    def act(self, pair: Pair, scores: Mapping[str, Score]) -> None:
+    def act(self, pair: Pair, scores: Mapping[str, Score], turns: Turns = "first") -> None:
         """Add one feedback act."""
-        tally = self._tallies.get(pair) or self._new(pair)
+        tally = self._tallies[turns].get(pair) or self._new(pair, turns)
         tally.acts += 1
         self._add(tally, scores)
 
@@ -107,8 +107,8 @@ class Tallies:
         tally = self._cohorts[unit] = _Tally(shard_of(unit[0], unit[1], self._shards))
         return tally
 
-    def _new(self, pair: Pair) -> _Tally:
-        tally = self._tallies[pair] = _Tally(shard_of(pair[0], pair[1], self._shards))
+    def _new(self, pair: Pair, turns: Turns) -> _Tally:
+        tally = self._tallies[turns][pair] = _Tally(shard_of(pair[0], pair[1], self._shards))
         return tally
 
     def _add(self, tally: _Tally, scores: Mapping[str, Score]) -> None:
@@ -153,13 +153,16 @@ class Tallies:
 
         The rest is summed into (`other`, `other`, `other`).
         """
-        mine = {pair: tally for pair, tally in self._tallies.items() if tally.shard == shard}
+        records: dict[Pair, int] = {}
+        for tallies in self._tallies.values():
+            for pair, tally in tallies.items():
+                if tally.shard == shard:
+                    records[pair] = records.get(pair, 0) + tally.n + tally.acts
         ranked = sorted(
-            (pair for pair in mine if pair != _OTHER_PAIR),
-            key=lambda pair: (pair[:2] not in admitted, -(mine[pair].n + mine[pair].acts), pair),
+            (pair for pair in records if pair != _OTHER_PAIR), key=lambda pair: (pair[:2] not in admitted, -records[pair], pair)
         )
-        named = {pair: [mine[pair]] for pair in ranked[:max_pairs]}
-        rest = [mine[pair] for pair in ranked[max_pairs:]] + ([mine[_OTHER_PAIR]] if _OTHER_PAIR in mine else [])
+        named = {pair: [pair] for pair in ranked[:max_pairs]}
+        rest = ranked[max_pairs:] + ([_OTHER_PAIR] if _OTHER_PAIR in records else [])
         if rest:
             named[_OTHER_PAIR] = rest
         return [self._group(pair, named[pair]) for pair in sorted(named)]
@@ -189,16 +192,31 @@ class Tallies:
                 bins.setdefault(what.key, []).append((what.bin, count))
         return {key: sorted(bins[key]) for key in sorted(bins)}, names
 
-    def _group(self, pair: Pair, tallies: Sequence[_Tally]) -> Group:
-        total: Counter[int] = Counter()
-        for tally in tallies:
-            total.update(tally.compact())
-        bins, names = self._counted(total)
+    def _group(self, pair: Pair, pairs: Sequence[Pair]) -> Group:
+        of: dict[Turns, list[_Tally]] = {
+            turns: [tallies[one] for one in pairs if one in tallies] for turns, tallies in self._tallies.items()
+        }
+        whole = self._sum([tally for tallies in of.values() for tally in tallies])
+        only_first = not of["later"] and not of["rest"]
         app, environment, version = pair
         return Group(
             app=app,
             environment=environment,
             version=version,
+            n=whole.n,
+            acts=whole.acts,
+            bins=whole.bins,
+            names=whole.names,
+            first=msgspec.UNSET if only_first else self._sum(of["first"]),
+            later=self._sum(of["later"]) if of["later"] else msgspec.UNSET,
+        )
+
+    def _sum(self, tallies: Sequence[_Tally]) -> Counts:
+        total: Counter[int] = Counter()
+        for tally in tallies:
+            total.update(tally.compact())
+        bins, names = self._counted(total)
+        return Counts(
             n=sum(tally.n for tally in tallies),
             acts=sum(tally.acts for tally in tallies),
             bins=bins,

@@ -159,6 +159,8 @@ class Receipt(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: str | None = None
     turn: int | None = None
     route_epoch: int | None = None
+    sampled: bool = False
+    """Whether it is the one later turn of its conversation that detection counts."""
 
 
 # --- llm.scored ---------------------------------------------------------------------------------------------------
@@ -297,6 +299,15 @@ class BlockHeader(msgspec.Struct, kw_only=True):
     dead_reasons: dict[str, int] = {}
 
 
+class Counts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Counts of some of a group's records, as in `Group`."""
+
+    n: int = 0
+    acts: int = 0
+    bins: dict[str, list[tuple[int, int]]] = {}
+    names: dict[str, list[tuple[str, int]]] = {}
+
+
 class Group(msgspec.Struct, kw_only=True):
     """Counts of one (app, environment, version): (bin, count) pairs and (name, count) pairs by `metric@version`.
 
@@ -310,6 +321,10 @@ class Group(msgspec.Struct, kw_only=True):
     acts: int = 0
     bins: dict[str, list[tuple[int, int]]] = {}
     names: dict[str, list[tuple[str, int]]] = {}
+    first: Counts | msgspec.UnsetType = msgspec.UNSET
+    """Of first turns alone, one per conversation: what detection judges. Left out: all that is counted are first turns."""
+    later: Counts | msgspec.UnsetType = msgspec.UNSET
+    """Of one later turn per conversation, the one that a hash of the conversation names."""
 
 
 class Cohort(msgspec.Struct, kw_only=True):
@@ -690,7 +705,7 @@ class BinCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Contribution(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One bin's share of the statistic at the alarm."""
+    """One bin's share of the evidence at the alarm: its log-likelihood ratio since its own onset."""
 
     bin: str
     name: str

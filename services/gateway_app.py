@@ -17,6 +17,7 @@ from adapters.http_body import BodyTooLarge, decompress
 from adapters.telemetry import Telemetry
 from adapters.upstream import NoUpstream, Unsent, Upstream
 from core.chat import CANCELLED, MAX_ID, UNNAMED, Asked, Exchange, configured, name_of, read_request
+from core.identity import is_sampled
 from schemas.codec import InvalidMessage
 from schemas.messages import Receipt
 from services.gateway_http import Refused, forwarded, listed_with, refuse, returned, text_of, unreachable
@@ -262,6 +263,7 @@ class Gateway:
             version=exchange.version,
             turn=exchange.turn,
             route_epoch=exchange.route_epoch,
+            sampled=is_sampled(exchange.turn, exchange.conversation),
         )
         said = [(b"x-bellbuoy-id", exchange.id.encode()), (b"x-bellbuoy-receipt", self._sign(receipt).encode())]
         if exchange.version is not None:

@@ -16,10 +16,20 @@ import msgspec
 import numpy as np
 
 from core.cells import CellNames
-from core.detection.budget import MAX_VERSIONS, STREAM_OF, STREAMS, budget_seconds, slice_weight
+from core.detection.budget import (
+    LATER,
+    MAX_VERSIONS,
+    STREAM_OF,
+    STREAMS,
+    budget_seconds,
+    slice_weight,
+    stream_name,
+    stream_weight,
+)
 from core.detection.explain import Explanation, explain
+from core.detection.growth import Growth, suspected
 from core.detection.history import History
-from core.detection.reference import Floats, Reference, name_bin
+from core.detection.reference import Floats, Reference, judged_of, name_bin
 from core.detection.sr import Layout, SrState, build_layout, hold, step
 from core.groups import merge_groups
 from core.identity import OTHER
@@ -33,8 +43,25 @@ SILENT_WINDOWS: Final = 7 * 86_400_000 // WINDOW_MS
 ABSENT_WINDOWS: Final = 3_600_000 // WINDOW_MS
 """After an hour of windows with traffic of the app and none of a version, the version's alarms are over for want of data: it
 has been rolled back, and should it come back as bad, that is an alarm of its own."""
-Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback"]]
-BANKS: Final[tuple[Bank, ...]] = (("app", "interaction"), ("version", "interaction"), ("version", "feedback"))
+Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback", "later.interaction", "later.feedback"]]
+BANKS: Final[tuple[Bank, ...]] = (
+    ("app", "interaction"),
+    ("version", "interaction"),
+    ("version", "feedback"),
+    ("app", "later.interaction"),
+    ("version", "later.interaction"),
+    ("version", "later.feedback"),
+)
+"""What is judged together. First turns and sampled later turns have detectors, references and thresholds of their own: given a
+conversation's first turn, a later one is no fresh draw, so that their evidence must not be added."""
+
+
+_OTHER_TURNS: Final[Mapping[str, Literal["interaction", "feedback", "later.interaction", "later.feedback"]]] = {
+    "interaction": "later.interaction",
+    "feedback": "later.feedback",
+    "later.interaction": "interaction",
+    "later.feedback": "feedback",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +76,7 @@ class Alarm:
 
     @property
     def metric(self) -> str:
-        return split_metric_key(self.key)[0]
+        return stream_name(self.key)
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,7 @@ class AppMonitor:
         self.history = History()
         self.slices: dict[tuple[str, Bank], Slice] = {}
         self.layouts: dict[Bank, Layout] = {}
+        self.growth: dict[Bank, Growth] = {}
         self._weights: dict[Bank, Floats] = {}
 
     @property
@@ -156,13 +184,18 @@ class AppMonitor:
         completed = self._refer(clock, groups, rules, cells)
         judged = self.close_steps(window, clock, rules, cells, everything=bool(completed))
         judged.released += self._release_absent(window, clock, groups)
+        if self._grow(window, clock, rules.reference_events):
+            self.lay_out(window)
         if completed:
             replaced = [key for key in self.references if any(_supersedes(new, key) for new in completed)]
             judged.released += self.forget(replaced, window, "a new version of its scorer has its own reference")
         return judged
 
     def _count(self, name: str, weight: float, bank: Bank, group: Group, window: int, clock: int) -> None:
-        events = group.n if bank[1] == "interaction" else group.acts
+        counts = judged_of(group, later=bank[1].startswith("later"))
+        if counts is None:
+            return
+        events = counts.n if bank[1].endswith("interaction") else counts.acts
         if not events:
             return
         layout = self.layouts[bank]
@@ -176,12 +209,12 @@ class AppMonitor:
                 part.start += steps * STEP_WINDOWS
         part.events += events
         columns, pending = layout.columns, part.pending
-        for key, pairs in group.bins.items():
+        for key, pairs in counts.bins.items():
             at = columns.get(key)
             if at is not None:
                 for bin_, count in pairs:
                     pending[at + bin_] = pending.get(at + bin_, 0) + count
-        for key, named in group.names.items():
+        for key, named in counts.names.items():
             at = columns.get(key)
             if at is not None:
                 names = layout.names[key]
@@ -209,12 +242,54 @@ class AppMonitor:
                 judged.alarms.append(Alarm(layout.keys[position], name, statistic, threshold, explanation))
                 hold(layout, part.state, position)
                 part.absent = 0
+            self._learn(bank, part, result.resolved, window, clock)
             judged.released += [
-                Released(split_metric_key(key)[0], name, "the evidence for the reference's rate is 100 to 1")
+                Released(stream_name(key), name, "the evidence for the reference's rate is 100 to 1")
                 for key in result.resolved
+                if not self._held_by_other_turns(name, bank, key)
             ]
             part.pending, part.events, part.start = {}, 0, clock
         return judged
+
+    def _learn(self, bank: Bank, part: Slice, resolved: Sequence[str], window: int, clock: int) -> None:
+        """Keep a step's counts for the references; of a stream that was held none."""
+        layout = self.layouts[bank]
+        growth = self.growth.get(bank)
+        if growth is None:
+            growth = self.growth[bank] = Growth(layout.width, clock, window // WINDOW_MS)
+        growth.younger[np.fromiter(part.pending.keys(), np.int64)] += np.fromiter(part.pending.values(), np.int64)
+        growth.events += part.events
+        for key in resolved:
+            self._unlearn(bank, key)
+
+    def _unlearn(self, bank: Bank, key: str) -> None:
+        if bank in self.growth:
+            for columns in self.layouts[bank].columns_of(self.references[key]).values():
+                self.growth[bank].drop(columns)
+
+    def _grow(self, window: int, clock: int, reference_events: int) -> bool:
+        """Give the references what is old enough to be learned; True where that has doubled one."""
+        doubled = False
+        for bank, growth in self.growth.items():
+            if not growth.due(clock, reference_events):
+                continue
+            layout, since = self.layouts[bank], growth.since
+            states = [part.state for (_, of), part in self.slices.items() if of == bank]
+            older = growth.turn(clock, window // WINDOW_MS + 1)
+            for position, key in enumerate(layout.keys):
+                if any(key in state.holds for state in states):
+                    self._unlearn(bank, key)
+                elif not suspected(layout, states, position, since):
+                    reference = self.references[key]
+                    columns = layout.columns_of(reference)
+                    doubled |= reference.grow({metric: _counted(older[one].tolist()) for metric, one in columns.items()})
+        return doubled
+
+    def _held_by_other_turns(self, name: str, bank: Bank, key: str) -> bool:
+        of = bank[1]
+        other: Bank = (bank[0], _OTHER_TURNS[of])
+        twin = key.removeprefix(LATER) if key.startswith(LATER) else LATER + key
+        return (name, other) in self.slices and twin in self.slices[name, other].state.holds
 
     def _release_absent(self, window: int, clock: int, groups: Sequence[Group]) -> list[Released]:
         """End the alarms of versions that have had no record for long while the app had."""
@@ -229,11 +304,10 @@ class AppMonitor:
             part.state.idle((clock - part.start) * WINDOW_MS / 1000, window // WINDOW_MS + 1)
             part.start, part.absent = clock, 0
             for key in sorted(part.state.holds):
+                self._unlearn(bank, key)
                 segment = self.layouts[bank].segment(self.layouts[bank].keys.index(key))
                 part.state.reset(segment, window // WINDOW_MS + 1)
-                released.append(
-                    Released(split_metric_key(key)[0], name, "no data: it had no record in an hour of the app's traffic")
-                )
+                released.append(Released(stream_name(key), name, "no data: it had no record in an hour of the app's traffic"))
             part.state.holds.clear()
         return released
 
@@ -247,6 +321,12 @@ class AppMonitor:
                 self.seen[stream] = clock
                 if stream not in self.references:
                     self.references[stream] = self._beginning(stream, cells)
+            if group.later is not msgspec.UNSET:
+                for key in (*group.later.bins, *group.later.names):
+                    stream = _stream_key(key)
+                    if stream is not None:
+                        self.seen[LATER + stream] = clock
+                        self.references.setdefault(LATER + stream, Reference(LATER + stream))
         return [
             key
             for key, reference in self.references.items()
@@ -266,7 +346,7 @@ class AppMonitor:
         """Drop references and their detectors, and lay the rest out anew."""
         gone = set(keys)
         released = [
-            Released(split_metric_key(key)[0], name, reason)
+            Released(stream_name(key), name, reason)
             for (name, _), part in self.slices.items()
             for key in sorted(part.state.holds)
             if key in gone
@@ -285,13 +365,18 @@ class AppMonitor:
                 self.references[key]
                 for key in sorted(self.references)
                 if self.references[key].complete
-                and (stream := STREAMS[split_metric_key(key)[0]]).scope == bank[0]
-                and stream.of == bank[1]
+                and (stream := STREAMS[stream_name(key)]).scope == bank[0]
+                and (f"later.{stream.of}" if key.startswith(LATER) else stream.of) == bank[1]
             ]
             layout = build_layout(chosen) if chosen else None
             if layout is not None and layout.keys:
                 self.layouts[bank] = layout
-                self._weights[bank] = np.array([STREAMS[split_metric_key(key)[0]].weight for key in layout.keys])
+                self._weights[bank] = np.array([stream_weight(key) for key in layout.keys])
+        for bank in list(self.growth):
+            if bank in self.layouts:
+                self.growth[bank].lay_out(old[bank].columns, self.layouts[bank].columns, self.layouts[bank].width)
+            else:
+                del self.growth[bank]
         for name, bank in list(self.slices):
             if bank in self.layouts:
                 part = self.slices[name, bank]
@@ -302,7 +387,7 @@ class AppMonitor:
 
     def rebaseline(self, metric: str | None, window: int) -> list[Released]:
         """Begin the references of a stream (None: of all) again, by a person's command."""
-        keys = [key for key in self.references if metric is None or split_metric_key(key)[0] == metric]
+        keys = [key for key in self.references if metric is None or stream_name(key) == metric]
         return self.forget(keys, window, "re-baselined")
 
     def silent(self, clock: int) -> set[str]:
@@ -315,7 +400,7 @@ class AppMonitor:
         released = []
         for name, bank in [place for place in self.slices if place[0] in silent]:
             part = self.slices.pop((name, bank))
-            released += [Released(split_metric_key(key)[0], name, reason) for key in sorted(part.state.holds)]
+            released += [Released(stream_name(key), name, reason) for key in sorted(part.state.holds)]
         for key in silent:
             self.versions.pop(slice_version(key) or "", None)
             self.seen.pop(key, None)

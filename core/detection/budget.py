@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from core.metrics import METRICS, TOPIC_MIX, Direction
+from core.metrics import METRICS, TOPIC_MIX, Direction, split_metric_key
 from schemas.messages import Rules
 
 UP_SHARE: Final = 0.7
 """Share of a two-sided bin's weight for increases."""
+LATER: Final = "later:"
+"""A stream's key begins with it where it judges later turns instead of first ones: `later:refusal@1`."""
+LATER_SHARE: Final = 0.1
+"""Share of a stream's weight for later turns."""
 MAX_VERSIONS: Final = 50
 """Versions judged on their own per app; further ones are judged together as `other`."""
 
@@ -66,6 +70,20 @@ STREAMS: Final[Mapping[str, Stream]] = _shared(
 )
 STREAM_OF: Final[Mapping[str, Stream]] = {metric: stream for stream in STREAMS.values() for metric, _ in stream.parts}
 """The stream that a metric's counts go to."""
+
+
+def stream_name(key: str) -> str:
+    """The stream of a key.
+
+    >>> stream_name("refusal@1"), stream_name("later:refusal@1")
+    ('refusal', 'refusal')
+    """
+    return split_metric_key(key)[0].removeprefix(LATER)
+
+
+def stream_weight(key: str) -> float:
+    """A stream's share of the app's budget and delta: by first turns, or by later ones."""
+    return STREAMS[stream_name(key)].weight * (LATER_SHARE if key.startswith(LATER) else 1.0 - LATER_SHARE)
 
 
 def slice_weight(k: int) -> float:

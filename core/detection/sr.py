@@ -54,6 +54,12 @@ class Layout:
         end = int(self.starts[position + 1]) if position + 1 < len(self.keys) else len(self.arms)
         return slice(int(self.starts[position]), end)
 
+    def columns_of(self, reference: Reference) -> dict[str, slice]:
+        """Where the raw counts of a reference's metrics are."""
+        version = split_metric_key(reference.key)[1]
+        begins = {metric: self.columns[f"{metric}@{version}"] for metric, _ in reference.stream.parts}
+        return {metric: slice(begin, begin + width(reference, metric)) for metric, begin in begins.items()}
+
 
 def build_layout(references: Sequence[Reference]) -> Layout:
     """Lay out complete references (each with at least one arm) in the given order."""
@@ -137,15 +143,22 @@ class SrState:
         )
 
     def relaid(self, old: Layout, new: Layout, window_number: int) -> "SrState":
-        """The same state under a layout that gained or lost streams."""
+        """The same state under a layout that gained or lost streams, or whose references have doubled."""
         state = SrState.new(new, window_number)
         for position, key in enumerate(new.keys):
             if key in old.keys:
                 source, target = old.segment(old.keys.index(key)), new.segment(position)
+                before = {arm.place: at for at, arm in enumerate(old.arms[source])}
+                now = {arm.place: at for at, arm in enumerate(new.arms[target])}
+                pairs = [(at, before.get(place, before.get((*place[:-1], False)))) for place, at in now.items()]
+                kept = [(at, was) for at, was in pairs if was is not None]
+                mine_at, theirs_at = np.array(kept, dtype=np.int64).reshape(-1, 2).T
                 for mine, theirs in zip(state.arrays(), self.arrays(), strict=True):
-                    mine[:, target] = theirs[:, source]
+                    mine[:, target.start + mine_at] = theirs[:, source.start + theirs_at]
                 if key in self.holds:
-                    state.holds[key] = self.holds[key]
+                    held = self.holds[key]
+                    arm = now[old.arms[source.start + held.arm].place]
+                    state.holds[key] = Hold(held.tilt, arm, held.s)
         return state
 
     def arrays(self) -> tuple[npt.NDArray[np.float64] | npt.NDArray[np.int32], ...]:

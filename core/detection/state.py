@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 
 from core.detection.application import AppMonitor, Bank, Slice
+from core.detection.growth import Growth
 from core.detection.history import History
 from core.detection.reference import Reference
 from core.detection.sr import Hold, SrState
@@ -33,6 +34,8 @@ class _App(msgspec.Struct):
     history: list[tuple[int, list[tuple[str, int]]]]
     slices: list[_Slice]
     begun: list[str] = []
+    growth: list[tuple[Bank, int, int, int, str, str]] = []
+    """Bank, events, clock, since, and the older and the younger bucket."""
 
 
 def dump(monitor: AppMonitor) -> msgspec.Raw:
@@ -46,6 +49,10 @@ def dump(monitor: AppMonitor) -> msgspec.Raw:
         seen=list(monitor.seen.items()),
         last_seen=monitor.last_seen,
         begun=sorted(monitor.begun),
+        growth=[
+            (bank, one.events, one.clock, one.since, pack_bytes(one.older.tobytes()), pack_bytes(one.younger.tobytes()))
+            for bank, one in monitor.growth.items()
+        ],
         history=[(window, list(records.items())) for window, records in monitor.history.windows],
         slices=[
             _Slice(
@@ -77,6 +84,11 @@ def load(data: msgspec.Raw) -> AppMonitor:
     monitor.begun = set(state.begun)
     monitor.history = History((window, dict(records)) for window, records in state.history)
     monitor.lay_out(0)
+    for bank, events, clock, since, older, younger in state.growth:
+        growth = monitor.growth[bank] = Growth(monitor.layouts[bank].width, clock, since)
+        growth.events = events
+        growth.older[:] = np.frombuffer(unpack_bytes(older), dtype=np.int64)
+        growth.younger[:] = np.frombuffer(unpack_bytes(younger), dtype=np.int64)
     for part in state.slices:
         restored = SrState.new(monitor.layouts[part.bank], 0)
         for array, text in zip(restored.arrays(), part.arrays, strict=True):
