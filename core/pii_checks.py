@@ -39,9 +39,22 @@ def words(pattern: str) -> re2._Regexp:
     return re2.compile(pattern.encode(), options)
 
 
-def after(data: bytes, start: int, context: re2._Regexp) -> bool:
-    """Whether the context is found shortly before `start`; what redaction put there says nothing about what follows."""
-    near = data[max(0, start - _CONTEXT) : start]
+def any_of(*texts: str) -> str:
+    """A pattern over bytes of UTF-8 for any of the words.
+
+    >>> any_of("né", "nr")
+    '(?:n\\\\xc3\\\\xa9|nr)'
+    """
+    return (
+        "(?:"
+        + "|".join("".join(c if c.isascii() else "".join(f"\\x{b:02x}" for b in c.encode()) for c in text) for text in texts)
+        + ")"
+    )
+
+
+def after(data: bytes, start: int, context: re2._Regexp, reach: int = _CONTEXT) -> bool:
+    """Whether the context is found in `reach` bytes before `start`; what redaction put there says nothing about what follows."""
+    near = data[max(0, start - reach) : start]
     if b"]" in near:
         near = _PLACEHOLDER.sub(b"  ", near)
     return context.search(near) is not None

@@ -100,7 +100,7 @@ _DAY: Final = r"(?:0[1-9]|1[0-2])(?:[0-2][0-9]|3[01]|[6-8][0-9]|9[01])"
 
 NATIONAL_RULES: Final = (
     _rule("uk_nino", r"(?i)\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", _nino),
-    _called("ca_sin", _NINE, _SIN, luhn, words(r"\bsin\b|insurance|assurance|\bnas\b")),
+    _called("ca_sin", _NINE, _SIN, lambda d: d[0] != "0" and luhn(d), words(r"\bsin\b|insurance|assurance|\bnas\b")),
     _rule("es_dni", r"\b(?:[0-9]{8}|[XYZxyz]-?[0-9]{7})-?[TRWAGMYFPDXBNJZSQVHLCKEtrwagmyfpdxbnjzsqvhlcke]\b", _letters(dni)),
     _rule("it_codice_fiscale", r"(?i)\b[A-Z]{6}[0-9]{2}[A-EHLMPR-T][0-7][0-9][A-Z][0-9]{3}[A-Z]\b", _letters(codice_fiscale)),
     _called("de_tax_id", r"\b[1-9][0-9][ ]?[0-9]{3}[ ]?[0-9]{3}[ ]?[0-9]{3}\b", _TAX_ID, german_tax_id),

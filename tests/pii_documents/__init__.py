@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-PARTS: Final = ("seen", "unseen", "later", "fresh")
+PARTS: Final = ("seen", "unseen", "later", "fresh", "blind")
 _VALUE: Final = re.compile(r"«(?:([a-z_]+)\|)?(.*?)»", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(\\n|n|r)")
 
