@@ -186,8 +186,8 @@ NUMBER_RULES: Final = (
     Rule("email", "email", "[EMAIL]",
          rf"(?:[A-Za-z0-9_+-]|{_LETTER})(?:(?:[A-Za-z0-9!#$'+^_`~.-]|{_LETTER})*(?:[A-Za-z0-9_+-]|{_LETTER}))?(?:\+[A-Za-z0-9=._+-]+)?(?:@|%40)"
          rf"{_DOMAIN}", _email),
-    Rule("email", "email", "[EMAIL]", rf"\"[^\"@\n\\]{{1,64}}\"@{_DOMAIN}"),
-    Rule("email", "email", "[EMAIL]", rf"(?i)\b[A-Z0-9][A-Z0-9._+-]*(?: ?{_SPELLED_DOT} ?[A-Z0-9_+-]+)* ?[\[({{<] ?at ?[\])}}>] ?{_SPELLED_DOMAIN}"),
+    Rule("email", "email", "[EMAIL]", rf"\"[^\"@\n\\]{{1,64}}\"@{_DOMAIN}", sign=r"\"@[A-Za-z0-9\xc3-\xd1]"),
+    Rule("email", "email", "[EMAIL]", rf"(?i)\b[A-Z0-9][A-Z0-9._+-]*(?: ?{_SPELLED_DOT} ?[A-Z0-9_+-]+)* ?[\[({{<] ?at ?[\])}}>] ?{_SPELLED_DOMAIN}", sign=r"(?i)[\[({<] ?at ?[\])}>]"),
     Rule("iban", "iban", "[IBAN]", r"(?i)\b(?:IBAN)?([A-Z]{2}[0-9]{2}(?:[ .-]?[A-Z0-9]){11,30})", _iban),
     Rule("card", "card", "[CARD]",
          r"\b(?:[0-9]{13,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7}(?:[ .-][0-9]{3})?|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5})", _card),

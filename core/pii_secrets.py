@@ -98,10 +98,15 @@ _SENSITIVE: Final = (
     r"|passwort|kennwort|contrase(?:n|\xc3\xb1)a|mot[ _]de[ _]passe|senha|wachtwoord|has[\xc5][\x82]o|l\xc3\xb6senord|passcode|\bpw"
     rf"|{_FOREIGN})"
 )
-_ASSIGNED: Final = (
-    r"[\"']?\s*(?::=|=>|[:=]|\xef\xbc\x9a|\b(?:is|ist|es|est|was|lautet|set to|to|jest|on|er|\xc3\xa4r|\xc3\xa9|\xc3\xa8)\b:?)\s*"
-    r"(?:\"([^\"\n]{6,256})|'([^'\n]{6,256})|([^\s\"',;(){}<>\[\]]{6,256}))"
+_IS: Final = (
+    r"[\"']?\s*(?::=|=>|[:=]|\xef\xbc\x9a|\b(?:is|ist|es|est|was|lautet|set to|to jest|jest|\xc3\xa4r|\xc3\xa9|\xc3\xa8)\b:?)\s*"
 )
+_ASSIGNED: Final = _IS + r"(?:\"([^\"\n]{6,256})|'([^'\n]{6,256})|([^\s\"',;(){}<>\[\]]{6,256}))"
+_SIGN: Final = (
+    r"(?:pass[a-z]*|pwd|\bpw|secret[a-z_-]*|key|token|credentials?|kennwort|contrasena|mot de passe|mot_de_passe|senha|wachtwoord|l\xc3\xb6senord"
+    r"|parola|heslo|geslo|lozinka|salasana|adgangskode|kodeord|kata sandi|[\x80-\xbf][a-z]{0,4})"
+)
+"""How all names of `_SENSITIVE` end, or nearly: few states, few hits."""
 _KEYS: Final = "|".join((
     r"sk-[A-Za-z0-9_-]{20,}",                                     # OpenAI, Anthropic, and those that copy the prefix
     r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{10,}", r"whsec_[A-Za-z0-9+/]{24,}",   # Stripe
@@ -133,10 +138,11 @@ _KEYS: Final = "|".join((
 SECRET_RULES: Final = (
     Rule("jwt", "secret", "[JWT]", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
     Rule("api_key", "secret", "[API_KEY]", rf"\b(?:{_KEYS})", _token),
-    Rule("api_key", "secret", "[API_KEY]", r"\b[a-z]{2,8}[0-9]?(?:[_-][a-z0-9]{1,8}){0,2}[_-][A-Za-z0-9]{32,}\b", _of_some_provider),
+    Rule("api_key", "secret", "[API_KEY]", r"\b[a-z]{2,8}[0-9]?(?:[_-][a-z0-9]{1,8}){0,2}[_-][A-Za-z0-9]{32,}\b", _of_some_provider,
+        sign=r"[_-][A-Za-z0-9]{16}"),
     Rule("bearer", "secret", "[API_KEY]", r"(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]{16,}=*)", _bearer),
     Rule("storage_key", "secret", "[API_KEY]", r"(?i)\b(?:AccountKey|SharedAccessKey|sig)=([A-Za-z0-9+/%]{32,}=*)"),
-    Rule("password", "secret", "[PASSWORD]", rf"(?i){_SENSITIVE}{_ASSIGNED}", _password),
+    Rule("password", "secret", "[PASSWORD]", rf"(?i){_SENSITIVE}{_ASSIGNED}", _password, sign=rf"(?i){_SIGN}{_IS}"),
     Rule("password", "secret", "[PASSWORD]", r"\s(?:-u|--user|--proxy-user)[ =][\"']?[A-Za-z0-9._@-]+:([^\s\"']{6,256})", _login),
     Rule("password", "secret", "[PASSWORD]", r"(?i)\bidentified\s+by\s+[\"']([^\"'\n]{4,})[\"']", _identified),
 )  # fmt: skip
