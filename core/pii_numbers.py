@@ -4,7 +4,7 @@ import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from core.pii_checks import Rule, after, alone, digits_of, letters_of, words
+from core.pii_checks import Rule, after, alone, any_of, digits_of, letters_of, words
 from core.pii_checksums import luhn, mod97
 from core.pii_national import NOT_PERSONAL
 
@@ -24,7 +24,8 @@ def _email(data: bytes, start: int, end: int) -> int | None:
 
 _CARD_WORDS: Final = words(
     r"card|\bkarte|kreditkart|carte|tarjeta|cart[a\xc3\xa3]+o|\xd0\xba\xd0\xb0\xd1\x80\xd1\x82|\bvisa|amex|american express|master|maestro"
-    r"|credit|debit|diners|discover|unionpay|\bjcb|\bpan\b|_pan\b|\bcc\b"
+    r"|credit|debit|diners|discover|unionpay|\bjcb|\bpan\b|_pan\b|\bcc\b|"
+    + any_of("卡", "カード", "카드", "κάρτα", "بطاقة", "כרטיס", "thẻ", "บัตร", "कार्ड")
 )
 _NO_CARD_WORDS: Final = words(
     r"\b(?:ean|gtin|isbn|upc|imei|iccid|barcode|snowflake|tweet|guild|channel|user id|(?:gift|loyalty|library|membership|sim|graphics|video) ?-?card)\b[^0-9\n]*$"
@@ -106,7 +107,7 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
 
 
 _VERSION_WORDS: Final = words(
-    r"(?:\b(?:version|release|section|chapter|paragraph|clause|article|firmware|build|oid|v|ver|brd|broadcast|netmask)\b|[=><~]=)"
+    r"(?:\b(?:version|release|section|chapter|paragraph|clause|article|firmware|build|oid|v|ver|kernel|driver|runtime|brd|broadcast|netmask)\b|[=><~]=)"
     r"[^0-9\n]{0,12}$"
 )
 _ADDRESS_WORDS: Final = words(r"\bips?\b|ipv4|_ip\b|\bip_|host|addr|server|\bping|://|@")
@@ -114,6 +115,8 @@ _ADDRESS_WORDS: Final = words(r"\bips?\b|ipv4|_ip\b|\bip_|host|addr|server|\bpin
 
 _NOBODYS: Final = frozenset((b"10.0.0.0", b"172.16.0.0", b"192.168.0.0", b"1.2.3.4"))
 """Names of the private networks, and the example that everybody writes."""
+_RESOLVERS: Final = frozenset((b"8.8.8.8", b"8.8.4.4", b"9.9.9.9"))
+"""Public servers, whose addresses look like versions."""
 
 
 def _ipv4(data: bytes, start: int, end: int) -> int | None:
@@ -126,7 +129,7 @@ def _ipv4(data: bytes, start: int, end: int) -> int | None:
         return None
     if dotted in _NOBODYS or octets[:2] == [169, 254] or after(data, start, _VERSION_WORDS):
         return None
-    private = octets[0] == 10 or octets[:2] == [192, 168] or (octets[0] == 172 and 16 <= octets[1] <= 31)
+    private = dotted in _RESOLVERS or octets[0] == 10 or octets[:2] == [192, 168] or (octets[0] == 172 and 16 <= octets[1] <= 31)
     spread = max(octets) >= 64 and sum(octet >= 10 for octet in octets) >= 2
     return end if private or spread or after(data, start, _ADDRESS_WORDS) else None
 

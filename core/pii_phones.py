@@ -22,6 +22,11 @@ _GAP: Final = r"[^0-9\n]{0,24}(?:[:|,] *\n[^0-9\n]{0,12})?$"
 _CALLED: Final = words(rf"(?:{_WORDS}|{_SIGNS}){_GAP}")
 _LISTED: Final = words(rf"(?:(?:{_WORDS}|{_SIGNS})[^0-9\n]{{0,24}}|\+)[0-9(][0-9 ()./-]{{6,20}}[0-9][^0-9\n]{{1,16}}$")
 """A number that follows one that is called a phone's."""
+_COUNTED: Final = words(
+    r"^ (?:users|rows|times|people|messages|requests|downloads|calls|minutes|seconds|ms|tokens|records|customers|units|bytes|parameters|subscribers|views"
+    r"|dollars|euros?|eur|usd|percent|million)\b"
+)
+"""A number of things."""
 _LISTED_REACH: Final = 90
 _NOT_A_PHONE: Final = words(
     r"\b(?:order|invoice|part|sku|tracking|model|serial|case|ticket|product|article|isbn|issn|lot|batch|version|build|ref(?:erence)?|policy)\b"
@@ -57,6 +62,8 @@ def _phone(data: bytes, start: int, end: int) -> int | None:
         return end
     if text.startswith(b"00") and not 9 <= len(digits) <= 17:
         return None
+    if text.isdigit() and _COUNTED.search(data[end : end + 16]):
+        return None
     named = after(data, start, _CALLED) or after(data, start, _LISTED, _LISTED_REACH)
     return end if named and 7 <= len(digits) <= 15 else None
 
@@ -79,11 +86,11 @@ _SEPARATOR: Final = r"(?:[ ./-]| [/-] )?"
 
 PHONE_RULES: Final = (
     Rule("phone", "phone", "[PHONE]",
-         rf"(?:(?:\(?\+|\b00)[0-9]{{1,3}}\)?{_SEPARATOR}(?:\([0-9]{{1,4}}\){_SEPARATOR})?[0-9]{{1,4}}(?:{_SEPARATOR}[0-9]{{2,4}}){{1,4}}(?: ?- ?[0-9]{{1,5}}| 0)?"
+         rf"(?:(?:\(?\+|\b00 ?)[0-9]{{1,3}}\)?{_SEPARATOR}(?:\([0-9]{{1,4}}\){_SEPARATOR})?[0-9]{{1,4}}(?:{_SEPARATOR}[0-9]{{2,4}}){{1,4}}(?: ?- ?[0-9]{{1,5}}| 0)?"
          r"|(?:\b1[ .-]?)?\([0-9]{3}\) ?[0-9]{3}[ .-]?[0-9]{4}|\b(?:1[ .-])?[0-9]{3}[ .-][0-9]{3}[ .-][0-9]{4}"
          r"|\(0[0-9]{1,4}\)[ .-]?[0-9]{2,5}(?:[ .-]?[0-9]{2,5}){0,3}|\([1-9][0-9]\) ?9?[ .]?[0-9]{4}[ .-]?[0-9]{4}"
          r"|\b8(?:[ -]?\([0-9]{3,4}\)[ -]?|[ -][0-9]{3}[ -])[0-9]{2,3}[ -][0-9]{2}[ -][0-9]{2}"
          r"|\b0[1-9](?:[ .-][0-9]{2}){4}|\b0[1-9][0-9]{0,3}(?:[ -][0-9]{2,4}){2,4}"
-         r"|\b0?[0-9]{2,5}(?:[ ./-]| [/-] )?[0-9]{3,8}(?:[ -]?[0-9]{2,4}){0,3}|\b[0-9]{2}(?:[ .-][0-9]{2}){3}"
+         r"|\b0?[0-9]{2,5}(?:[ ./-]| [/-] )?[0-9]{3,8}(?:[ -]?[0-9]{2,4}){0,3}|\b[0-9]{2}(?:[ .-][0-9]{2}){3}|\b[0-9]{2,4}(?:[ -][0-9]{2,4}){2,3}"
          rf"){_EXTENSION}?\b", _phone),
 )  # fmt: skip

@@ -56,7 +56,7 @@ def _jwk(data: bytes, start: int, end: int) -> int | None:
 
 PRIVATE_KEY_RULES: Final = (
     Rule("private_key", "private_key", "[PRIVATE_KEY]",
-         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s\\:,.()>|-]*", _pem),
+         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s\\:,.()>|#*-]*", _pem),
     Rule("private_key", "private_key", "[PRIVATE_KEY]",
          r"PuTTY-User-Key-File-[0-9]:[^\n]*(?:\r?\n[A-Za-z][A-Za-z-]*:[^\n]*|\r?\n[A-Za-z0-9+/=]+)*"),
     Rule("private_key", "private_key", "[PRIVATE_KEY]", r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}"),

@@ -74,7 +74,22 @@ def _of_some_provider(data: bytes, start: int, end: int) -> int | None:
         return None
     random = re.split(rb"[_-]", value)[-1]
     kinds = (sum(97 <= c <= 122 for c in random), sum(65 <= c <= 90 for c in random), sum(48 <= c <= 57 for c in random))
-    return end if min(kinds) >= 3 else None
+    beyond_hex = sum(103 <= c <= 122 for c in random)
+    return end if min(kinds) >= 3 or (len(random) >= 40 and kinds[2] >= 5 and beyond_hex >= 8) else None
+
+
+_OTHER_KEYS: Final = words(
+    r"(?:cache|primary|foreign|public|pub|partition|sort|row|s3|object|idempotency|host|map|dict|hash|shard|lookup|dedup\w*)[ _-]?$"
+)
+
+
+def _key(data: bytes, start: int, end: int) -> int | None:
+    """What is called a key and is random; not the keys of caches, tables and stores."""
+    value = data[start:end]
+    random = any(48 <= c <= 57 for c in value) and any(chr(c).isalpha() for c in value) and len(set(value)) >= 8
+    near = data[max(0, start - 32) : start]
+    name = near[: max(0, near.lower().rfind(b"key"))]
+    return end if random and not _OTHER_KEYS.search(name) else None
 
 
 def _login(data: bytes, start: int, end: int) -> int | None:
@@ -98,9 +113,7 @@ _SENSITIVE: Final = (
     r"|passwort|kennwort|contrase(?:n|\xc3\xb1)a|mot[ _]de[ _]passe|senha|wachtwoord|has[\xc5][\x82]o|l\xc3\xb6senord|passcode|\bpw"
     rf"|{_FOREIGN})"
 )
-_IS: Final = (
-    r"[\"']?\s*(?::=|=>|[:=]|\xef\xbc\x9a|\b(?:is|ist|es|est|was|lautet|set to|to jest|jest|\xc3\xa4r|\xc3\xa9|\xc3\xa8)\b:?)\s*"
-)
+_IS: Final = r"[\"']?\s*(?:[{,]?\s*[\"']?(?:default|value)[\"']?\s*)?(?::=|=>|[:=]|\xef\xbc\x9a|\b(?:is|ist|es|est|was|lautet|set to|to jest|jest|\xc3\xa4r|\xc3\xa9|\xc3\xa8)\b:?)\s*"
 _ASSIGNED: Final = _IS + r"(?:\"([^\"\n]{6,256})|'([^'\n]{6,256})|([^\s\"',;(){}<>\[\]]{6,256}))"
 _SIGN: Final = (
     r"(?:pass[a-z]*|pwd|\bpw|secret[a-z_-]*|key|token|credentials?|kennwort|contrasena|mot de passe|mot_de_passe|senha|wachtwoord|l\xc3\xb6senord"
@@ -131,7 +144,7 @@ _KEYS: Final = "|".join((
     r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,}", r"sl\.[A-Za-z0-9_-]{100,}", r"LTAI[A-Za-z0-9]{12,20}", r"AKID[A-Za-z0-9]{32}", r"nvapi-[A-Za-z0-9_-]{50,}",
     r"fc-[0-9a-f]{32}", r"re_[A-Za-z0-9]{6,}_[A-Za-z0-9]{20,}", r"[0-9a-f]{32}-us[0-9]{1,2}", r"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}", r"oy2[a-z0-9]{43}",
     r"SWMTKN-1-[a-z0-9]{40,}-[a-z0-9]{20,}", r"amzn\.mws\.[0-9a-f-]{36}", r"rzp_live_[A-Za-z0-9]{14,}", r"sk_[0-9a-f]{48}", r"EAAA[A-Za-z0-9_-]{56,}",
-    r"aio_[A-Za-z0-9]{28}", r"shippo_live_[0-9a-f]{40}", r"NR(?:II|JS|SP)-[A-Za-z0-9_-]{32}", r"phx_[A-Za-z0-9]{30,}", r"jina_[A-Za-z0-9]{50,}",
+    r"aio_[A-Za-z0-9]{28}", r"bkua_[0-9a-f]{40}", r"shippo_live_[0-9a-f]{40}", r"NR(?:II|JS|SP)-[A-Za-z0-9_-]{32}", r"phx_[A-Za-z0-9]{30,}", r"jina_[A-Za-z0-9]{50,}",
     r"GOOG1?[A-Z0-9]{20,}", r"CFPAT-[A-Za-z0-9_-]{40,}", r"sgp_[A-Za-z0-9_]{40,}", r"dd[pa]_[A-Za-z0-9]{30,}", r"tskey-[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,}",
 ))  # fmt: skip
 
@@ -140,6 +153,7 @@ SECRET_RULES: Final = (
     Rule("api_key", "secret", "[API_KEY]", rf"\b(?:{_KEYS})", _token),
     Rule("api_key", "secret", "[API_KEY]", r"\b[a-z]{2,8}[0-9]?(?:[_-][a-z0-9]{1,8}){0,2}[_-][A-Za-z0-9]{32,}\b", _of_some_provider,
         sign=r"[_-][A-Za-z0-9]{16}"),
+    Rule("api_key", "secret", "[API_KEY]", r"(?i)\bkey[\"']?(?: is| ?[:=]) ?[\"']?([A-Z0-9]{32,})\b", _key, sign=r"(?i)\bkey[\"' ]?[^\n]{0,6}[A-Z0-9]{16}"),
     Rule("bearer", "secret", "[API_KEY]", r"(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]{16,}=*)", _bearer),
     Rule("storage_key", "secret", "[API_KEY]", r"(?i)\b(?:AccountKey|SharedAccessKey|sig)=([A-Za-z0-9+/%]{32,}=*)"),
     Rule("password", "secret", "[PASSWORD]", rf"(?i){_SENSITIVE}{_ASSIGNED}", _password, sign=rf"(?i){_SIGN}{_IS}"),

@@ -230,7 +230,9 @@ def _begun(pattern: str) -> str:
     >>> _begun("a{2}b{40}c{6,256}")
     'a{2}b{16,}c{6,}'
     """
-    return _COUNTED.sub(lambda match: f"{{{min(int(match[1]), _COUNT)},}}" if int(match[2] or match[1]) > _COUNT else match[0], pattern)
+    return _COUNTED.sub(
+        lambda match: f"{{{min(int(match[1]), _COUNT)},}}" if int(match[2] or match[1]) > _COUNT else match[0], pattern
+    )
 
 
 def _whole_characters(data: bytes, start: int, end: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-PARTS: Final = ("seen", "unseen", "later", "fresh", "blind")
+PARTS: Final = ("seen", "unseen", "later", "fresh", "blind", "second")
 _VALUE: Final = re.compile(r"«(?:([a-z_]+)\|)?(.*?)»", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(\\n|n|r)")
 
