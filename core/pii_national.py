@@ -28,7 +28,9 @@ NOT_PERSONAL: Final = words(
 """A number that is called something else."""
 
 _NINO: Final = words(r"\bni\b|nino\b|nat(?:ional|\.)? ?ins|\bn\.i\.")
-_SIN: Final = words(r"\bsin\b ?(?:number|no|nr|#|:|is)|\bsin[:#=]|social insurance|assurance sociale|\bnas\b|\bsin \D{0,2}$")
+_SIN: Final = words(
+    r"\bsin\b ?(?:number|no|nr|#|:|is)|\bsin[\"\x27]?\s?[:#=]|social insurance|assurance sociale|\bnas\b|\bsin \D{0,2}$"
+)
 _TAX_ID: Final = words(r"steuer|idnr|identifikationsnummer|\btax|\btin\b")
 _BSN: Final = words(r"\bbsn|burgerservice|sofi-?n")
 _PESEL: Final = words(r"pesel|ewidencyjn")

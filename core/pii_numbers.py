@@ -89,6 +89,7 @@ def _iban(data: bytes, start: int, end: int) -> int | None:
 _SSN_WORDS: Final = words(r"ssn|soc(?:ial|\.)?[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
 
 
+_SSN_PREFIX: Final = re.compile(rb"(?i)ssn[-_./]$")
 _ITIN: Final = words(r"\bitin\b|taxpayer")
 
 
@@ -96,7 +97,8 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
     """A number that the Social Security Administration can have issued, dashed or called by its name; or a taxpayer's."""
     digits = digits_of(data, start, end)
     area, group, serial = digits[:3], digits[3:5], digits[5:]
-    if not alone(data, start, end, b"-/."):
+    prefix = _SSN_PREFIX.search(data, max(0, start - 5), start)
+    if not alone(data, start, end, b"-/.") and not (prefix and not data[end : end + 1].isalnum()):
         return None
     issued = area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
     taxpayer = area >= "900" and group >= "50" and after(data, start, _ITIN)
@@ -144,7 +146,7 @@ def _ipv6(data: bytes, start: int, end: int) -> int | None:
     groups = [group for group in text.split(b":") if group]
     if not alone(data, start, end, b":.-") or all(len(group) == 2 for group in groups):
         return None
-    if len(groups) < 4 and not (len(groups) > 1 and b"::" in text and _IN_USE.match(text)):
+    if len(groups) < 4 and not (len(groups) > 1 and b"::" in text[:-2] and _IN_USE.match(text)):
         return None
     try:
         IPv6Address(text.decode())

@@ -7,7 +7,7 @@ from core.pii_checks import Rule, after, alone, any_of, digits_of, words
 
 _WORDS: Final = (
     r"(?:\b|_)(?:(?:tele)?(?:phone|fon|foon|phon)s?|ph|telefon[a-z]{0,4}|t[e\xc3\xa9]+l[e\xc3\xa9]+(?:phone|fono)s?|tel[fe]?|tlf|telp|call(?:ed|er|ers|ing|back|s)?"
-    r"|mob(?:ile|il|iel)?s?|cell(?:ulare|phone)?|celular|fax|whats ?app|sms|msisdn|text(?:ed)?|contact|reach|dial(?:ed)?|r[iu]ng|handy|hot-?line|help-?line"
+    r"|mob(?:ile|il|iel)?s?|cell(?:ulare|phone)?|celular|fax|whats ?app|sms|msisdn|text(?:ed)?|contact|reach|dial(?:ed)?|r[iu]ng|handy|hot-?line|pager|reception|front desk|switchboard|help-?line"
     r"|land-?line|voice-?mail|call-?back|m\xc3\xb3vil|number is|portable|rufnummer|fono|fijo|fixe|fisso|appel\w{0,3}(?:[ -]moi)?(?: au)?|rappel\w{0,3}"
     r"|ll(?:a|\xc3\xa1)m\w{1,4}|ligu?[ae]r?|chiam\w{1,4}|anruf\w{0,2}|ruf\w{0,2}|joindre|num\xc3\xa9ro|bel(?:len)?|zadzwo\xc5\x84|dzwo\xc5\x84|kom(?:\xc3\xb3rka)?"
     r"|cep|gsm|ring(?:a|e)?|puh(?:elin)?|soita|volejte|hubungi|no ?hp|hp|suna\xc8\x9bi|g\xe1\xbb\x8di|sdt)"
@@ -42,7 +42,7 @@ _OWN_FORM: Final = re.compile(
     rb"|8(?:[ -]?\([0-9]{3,4}\)[ -]?|[ -][0-9]{3}[ -])[0-9]{2,3}[ -][0-9]{2}[ -][0-9]{2}"
 )
 """Area codes in brackets, and what is grouped as only Russian numbers are."""
-_TRUNK: Final = re.compile(rb"0[1-9][0-9]{0,3}(?:[ -][0-9]{2,4}){2,4}")
+_TRUNK: Final = re.compile(rb"0[1-9][0-9]{0,3}(?:[ -][0-9]{2,4}){2,4}|0[1-9][0-9]{3} [0-9]{6}")
 _GOES_ON: Final = re.compile(rb"[0-9][ -]")
 """What is only the last groups of a longer number."""
 _PAIRS_OR_DATE: Final = re.compile(rb"[0-9]{2}(?:[ -][0-9]{2})+|[0-9]{2}[ -][0-9]{2}[ -](?:19|20)[0-9]{2}.*")

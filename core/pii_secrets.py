@@ -144,7 +144,7 @@ _KEYS: Final = "|".join((
     r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,}", r"sl\.[A-Za-z0-9_-]{100,}", r"LTAI[A-Za-z0-9]{12,20}", r"AKID[A-Za-z0-9]{32}", r"nvapi-[A-Za-z0-9_-]{50,}",
     r"fc-[0-9a-f]{32}", r"re_[A-Za-z0-9]{6,}_[A-Za-z0-9]{20,}", r"[0-9a-f]{32}-us[0-9]{1,2}", r"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}", r"oy2[a-z0-9]{43}",
     r"SWMTKN-1-[a-z0-9]{40,}-[a-z0-9]{20,}", r"amzn\.mws\.[0-9a-f-]{36}", r"rzp_live_[A-Za-z0-9]{14,}", r"sk_[0-9a-f]{48}", r"EAAA[A-Za-z0-9_-]{56,}",
-    r"aio_[A-Za-z0-9]{28}", r"bkua_[0-9a-f]{40}", r"shippo_live_[0-9a-f]{40}", r"NR(?:II|JS|SP)-[A-Za-z0-9_-]{32}", r"phx_[A-Za-z0-9]{30,}", r"jina_[A-Za-z0-9]{50,}",
+    r"aio_[A-Za-z0-9]{28}", r"(?:bkua|sq[pau])_[0-9a-f]{40}", r"shippo_live_[0-9a-f]{40}", r"NR(?:II|JS|SP)-[A-Za-z0-9_-]{32}", r"phx_[A-Za-z0-9]{30,}", r"jina_[A-Za-z0-9]{50,}",
     r"GOOG1?[A-Z0-9]{20,}", r"CFPAT-[A-Za-z0-9_-]{40,}", r"sgp_[A-Za-z0-9_]{40,}", r"dd[pa]_[A-Za-z0-9]{30,}", r"tskey-[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,}",
 ))  # fmt: skip
 
