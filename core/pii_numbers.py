@@ -4,7 +4,7 @@ import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from core.pii_checks import Rule, after, alone, any_of, digits_of, letters_of, words
+from core.pii_checks import Rule, after, alone, any_of, column, digits_of, letters_of, words
 from core.pii_checksums import luhn, mod97
 from core.pii_national import NOT_PERSONAL
 
@@ -89,6 +89,7 @@ def _iban(data: bytes, start: int, end: int) -> int | None:
 _SSN_WORDS: Final = words(r"ssn|soc(?:ial|\.)?[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
 
 
+_NEAR: Final = 10
 _SSN_PREFIX: Final = re.compile(rb"(?i)ssn[-_./]$")
 _ITIN: Final = words(r"\bitin\b|taxpayer")
 
@@ -102,10 +103,11 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
         return None
     issued = area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
     taxpayer = area >= "900" and group >= "50" and after(data, start, _ITIN)
-    if not (issued or taxpayer) or after(data, start, NOT_PERSONAL):
+    called = after(data, start, _SSN_WORDS, _NEAR)
+    if not (issued or taxpayer) or (not called and after(data, start, NOT_PERSONAL)):
         return None
     dashed = data[start + 3 : start + 4] == b"-" and data[end - 5 : end - 4] == b"-"
-    return end if dashed or after(data, start, _SSN_WORDS) else None
+    return end if dashed or called or after(data, start, _SSN_WORDS) or _SSN_WORDS.search(column(data, start)) else None
 
 
 _VERSION_WORDS: Final = words(

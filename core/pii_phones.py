@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from core.pii_checks import Rule, after, alone, any_of, digits_of, words
+from core.pii_checks import Rule, after, alone, any_of, column, digits_of, words
 
 _WORDS: Final = (
     r"(?:\b|_)(?:(?:tele)?(?:phone|fon|foon|phon)s?|ph|telefon[a-z]{0,4}|t[e\xc3\xa9]+l[e\xc3\xa9]+(?:phone|fono)s?|tel[fe]?|tlf|telp|call(?:ed|er|ers|ing|back|s)?"
@@ -65,6 +65,8 @@ def _phone(data: bytes, start: int, end: int) -> int | None:
     if text.isdigit() and _COUNTED.search(data[end : end + 16]):
         return None
     named = after(data, start, _CALLED) or after(data, start, _LISTED, _LISTED_REACH)
+    if not named and len(digits) >= 7:
+        named = _CALLED.search(column(data, start)) is not None
     return end if named and 7 <= len(digits) <= 15 else None
 
 
