@@ -29,7 +29,9 @@ HOSTILE: Final = {
     "letters": "a", "digits": "1", "spaced digits": "1 ", "at signs": "a@", "keys": "sk-a-", "colons": "1:", "dots": "12.",
     "passwords": "password=", "accounts": "GB29 ", "wide digits": "\uff11", "zero width": "1\u200b", "logins": "x://u:p@",
     "cards": "4111 1111 1111 1112 ", "key markers": "-----BEGIN PRIVATE KEY-----", "addresses": "10.20.30.", "emails": "a@b.example ",
-    "jwt": "eyJaaaaaaaaa.", "overrides": "\u202e1",
+    "jwt": "eyJaaaaaaaaa.", "overrides": "\u202e1", "settings": "server=a;", "settings without a place": "port=a;password=b;", "words of settings": "user=a ",
+    "coins": "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb ", "hexadecimal": "private key " + "0123456789abcdef" * 4 + "0 ", "escapes": "\\n1",
+    "numbers in a list": "call 020 7946 0321, ", "spelled": "a [at] b [dot] ",
 }  # fmt: skip
 _MAX_TEXT: Final = 1 << 20
 

@@ -11,6 +11,8 @@ Check = Callable[[bytes, int, int], int | None]
 """(text, start, end of the candidate) → end of what is to be replaced, or None."""
 
 _CONTEXT: Final = 40
+_TABLE: Final = 2_048
+_SEPARATORS: Final = (b",", b";", b"|", b"\t")
 _PLACEHOLDER: Final = re.compile(rb"(?:\[|^)[A-Z_]+(?::[a-p]{16})?\]")
 
 
@@ -29,6 +31,8 @@ class Rule:
     check: Check | None = None
     context: re2._Regexp | None = None
     """Words without which no check of this rule passes: a text that has none of them is not searched."""
+    sign: str | None = None
+    """A pattern with fewer states that hits wherever `pattern` does: what the set of all rules reads instead."""
 
 
 def words(pattern: str) -> re2._Regexp:
@@ -39,12 +43,42 @@ def words(pattern: str) -> re2._Regexp:
     return re2.compile(pattern.encode(), options)
 
 
-def after(data: bytes, start: int, context: re2._Regexp) -> bool:
-    """Whether the context is found shortly before `start`; what redaction put there says nothing about what follows."""
-    near = data[max(0, start - _CONTEXT) : start]
+def any_of(*texts: str) -> str:
+    """A pattern over bytes of UTF-8 for any of the words.
+
+    >>> any_of("né", "nr")
+    '(?:n\\\\xc3\\\\xa9|nr)'
+    """
+    return (
+        "(?:"
+        + "|".join("".join(c if c.isascii() else "".join(f"\\x{b:02x}" for b in c.encode()) for c in text) for text in texts)
+        + ")"
+    )
+
+
+def after(data: bytes, start: int, context: re2._Regexp, reach: int = _CONTEXT) -> bool:
+    """Whether the context is found in `reach` bytes before `start`; what redaction put there says nothing about what follows."""
+    near = data[max(0, start - reach) : start]
     if b"]" in near:
         near = _PLACEHOLDER.sub(b"  ", near)
     return context.search(near) is not None
+
+
+def column(data: bytes, start: int) -> bytes:
+    """The name of the column that a value of a table stands in: the cell above it in the first line, where lines are separated values.
+
+    >>> column(b"name,phone\\nBo,5550134", 14)
+    b'phone'
+    """
+    near = data[max(0, start - _TABLE) : start]
+    row = near.rfind(b"\n") + 1
+    first = near.rfind(b"\n\n", 0, row) + 2 if b"\n\n" in near[:row] else 0
+    header = near[first : near.find(b"\n", first)] if row > first else b""
+    for separator in _SEPARATORS:
+        cells, place = header.split(separator), near.count(separator, row)
+        if len(cells) > 1 and place < len(cells) and (place or separator in data[start : start + _CONTEXT].partition(b"\n")[0]):
+            return cells[place]
+    return b""
 
 
 def alone(data: bytes, start: int, end: int, joins: bytes = b"") -> bool:

@@ -171,23 +171,32 @@ def tfn(digits: str) -> bool:
     return int(digits) > 0 and _weighted(digits, weights) % 11 == 0
 
 
-def base58_check(address: str) -> bool:
-    """Bitcoin address of versions 0 and 5: 25 bytes, the last 4 of which are a double SHA-256.
+def base58(text: str, alphabet: str = _BASE58) -> int:
+    """The number that a text of base 58 writes.
 
-    >>> base58_check("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"), base58_check("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb")
-    (True, False)
+    >>> base58("2g")
+    97
     """
     value = 0
-    for character in address:
-        value = value * 58 + _BASE58.index(character)
-    if value >> 200:
-        return False
-    data = value.to_bytes(25)
-    return data[0] in (0, 5) and sha256(sha256(data[:21]).digest()).digest()[:4] == data[21:]
+    for character in text:
+        value = value * 58 + alphabet.index(character)
+    return value
+
+
+def base58_check(text: str, alphabet: str = _BASE58) -> bytes | None:
+    """What base 58 writes before its last 4 bytes, where those are its double SHA-256: addresses and keys of coins.
+
+    >>> len(base58_check("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa")), base58_check("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb")
+    (21, None)
+    """
+    value = base58(text, alphabet)
+    leading = len(text) - len(text.lstrip(alphabet[0]))
+    data = bytes(leading) + value.to_bytes((value.bit_length() + 7) // 8)
+    return data[:-4] if sha256(sha256(data[:-4]).digest()).digest()[:4] == data[-4:] else None
 
 
 def bech32(address: str) -> bool:
-    """Segregated-witness address (BIP 173 and BIP 350), lower case.
+    """Check digits of BIP 173 and BIP 350, lower case: segregated witness, and addresses of many other coins.
 
     >>> bech32("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"), bech32("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5")
     (True, False)

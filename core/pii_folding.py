@@ -1,8 +1,10 @@
-"""Text as redaction reads it: digits of any script as ASCII, wide forms narrow, what is not visible left out; with positions.
+"""Text as redaction reads it: digits of any script as ASCII, wide forms narrow, escapes blank, what is not
+visible left out; with positions.
 
 So that `4１11…`, a number with no-break spaces and a value with zero-width characters inside are found where they stand.
 """
 
+import re
 import sys
 import unicodedata
 from typing import Final, NamedTuple
@@ -24,6 +26,10 @@ _NARROW: Final = _DIGITS | _WIDE | dict.fromkeys(_SPACES, " ") | dict.fromkeys(_
 _TABLE: Final = str.maketrans(_NARROW | dict.fromkeys(_INVISIBLE))
 
 
+_ESCAPED: Final = re.compile(r"\\[nrt]")
+"""A line break or tab as source and JSON write it, whose letter would touch what follows."""
+
+
 class Folded(NamedTuple):
     """`positions` are those of the characters in the original; None where they are their own."""
 
@@ -37,7 +43,7 @@ def fold(text: str) -> Folded:
     >>> fold("no\\u00a0\\uff11\\u200b\\u0662")
     Folded(text='no 12', positions=[0, 1, 2, 3, 5])
     """
-    folded = text.translate(_TABLE)
+    folded = _ESCAPED.sub("  ", text.translate(_TABLE))
     if len(folded) == len(text):
         return Folded(folded, None)
     return Folded(folded, [at for at, character in enumerate(text) if character not in _INVISIBLE])
@@ -54,5 +60,6 @@ HINT: Final = "|".join((
     rf"[0-9A-Za-z@.:/+_-]{_any(''.join(sorted(_INVISIBLE)))}+[0-9A-Za-z@.:/+_-]",
     rf"[0-9)]{_any(_SPACES + _DASHES)}[(0-9]",
     rf"[:=]\s*{_any(_QUOTES)}",
+    r"\\[nrt][0-9A-Za-z(+]",
 )).encode("latin-1")  # fmt: skip
 """RE2 pattern over bytes of UTF-8: only where it hits can folding change what rules find."""

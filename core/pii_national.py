@@ -28,7 +28,9 @@ NOT_PERSONAL: Final = words(
 """A number that is called something else."""
 
 _NINO: Final = words(r"\bni\b|nino\b|nat(?:ional|\.)? ?ins|\bn\.i\.")
-_SIN: Final = words(r"\bsin\b ?(?:number|no|nr|#|:|is)|\bsin[:#=]|social insurance|assurance sociale|\bnas\b|\bsin \D{0,2}$")
+_SIN: Final = words(
+    r"\bsin\b ?(?:number|no|nr|#|:|is)|\bsin[\"\x27]?\s?[:#=]|social insurance|assurance sociale|\bnas\b|\bsin \D{0,2}$"
+)
 _TAX_ID: Final = words(r"steuer|idnr|identifikationsnummer|\btax|\btin\b")
 _BSN: Final = words(r"\bbsn|burgerservice|sofi-?n")
 _PESEL: Final = words(r"pesel|ewidencyjn")
@@ -90,17 +92,19 @@ def _called(
     def check(data: bytes, start: int, end: int) -> int | None:
         if not alone(data, start, end, b"-.") or (valid is not None and not valid(digits_of(data, start, end))):
             return None
-        return end if after(data, start, context) else None
+        behind = valid is not None and context.search(data[end : end + _BEHIND]) is not None
+        return end if behind or after(data, start, context) else None
 
     return Rule(name, "national_id", "[NATIONAL_ID]", pattern, check, anywhere or context)
 
 
+_BEHIND: Final = 14
 _NINE: Final = r"\b[0-9]{3}[ .-]?[0-9]{3}[ .-]?[0-9]{3}\b"
 _DAY: Final = r"(?:0[1-9]|1[0-2])(?:[0-2][0-9]|3[01]|[6-8][0-9]|9[01])"
 
 NATIONAL_RULES: Final = (
     _rule("uk_nino", r"(?i)\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", _nino),
-    _called("ca_sin", _NINE, _SIN, luhn, words(r"\bsin\b|insurance|assurance|\bnas\b")),
+    _called("ca_sin", _NINE, _SIN, lambda d: d[0] != "0" and luhn(d), words(r"\bsin\b|insurance|assurance|\bnas\b")),
     _rule("es_dni", r"\b(?:[0-9]{8}|[XYZxyz]-?[0-9]{7})-?[TRWAGMYFPDXBNJZSQVHLCKEtrwagmyfpdxbnjzsqvhlcke]\b", _letters(dni)),
     _rule("it_codice_fiscale", r"(?i)\b[A-Z]{6}[0-9]{2}[A-EHLMPR-T][0-7][0-9][A-Z][0-9]{3}[A-Z]\b", _letters(codice_fiscale)),
     _called("de_tax_id", r"\b[1-9][0-9][ ]?[0-9]{3}[ ]?[0-9]{3}[ ]?[0-9]{3}\b", _TAX_ID, german_tax_id),
@@ -113,7 +117,7 @@ NATIONAL_RULES: Final = (
     _called("br_cpf", r"\b[0-9]{11}\b|\b[0-9]{3} [0-9]{3} [0-9]{3}[ -][0-9]{2}\b", _CPF, cpf),
     _rule("br_cnpj", r"\b[0-9]{2}\.[0-9]{3}\.[0-9]{3}/[0-9]{4}-[0-9]{2}\b", _checked(cnpj)),
     _called("br_cnpj", r"\b[0-9]{14}\b", _CNPJ, cnpj),
-    _called("in_aadhaar", r"\b[2-9][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}\b", _AADHAAR, verhoeff),
+    _called("in_aadhaar", r"\b[2-9][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}\b", _AADHAAR, lambda d: len(set(d)) > 2 and verhoeff(d)),
     _called("in_pan", r"(?i)\b[A-Z]{3}[ABCFGHLJPT][A-Z][0-9]{4}[A-Z]\b", _PAN, anywhere=words(r"\bpan\b|permanent|income")),
     _called("au_tfn", r"\b[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{2,3}\b", _TFN, tfn),
     _called("national_id", r"(?i)\b(?:[A-Z]{2,3}-)?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,4}\b", _NAMED),

@@ -7,6 +7,13 @@ rules were written on `seen`; on each later part they were measured once, and th
     unseen     181             178               1  1
     later      126             118               1  3
     fresh       77              74               2  0
+    blind      513             450              28  2
+    second     326             316               4  1
+    third      366             360               2  3
+    fourth      74              71               1  1  (of phone and ssn alone)
+
+From `blind` on a part is large, has as many look-alikes as values of every kind, and was committed before it was measured; its
+check digits were computed apart from the rules. `seen` has since been told that settings with a password are a connection.
 
 A line is one document: `+` holds the values between « and » (of the section's kind, or of the kind before |), `-` holds none
 of that kind. Every check digit is right by construction. `¦` is where a key is joined when it is read, so that no scanner of
@@ -17,7 +24,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-PARTS: Final = ("seen", "unseen", "later", "fresh")
+PARTS: Final = ("seen", "unseen", "later", "fresh", "blind", "second", "third", "fourth")
 _VALUE: Final = re.compile(r"«(?:([a-z_]+)\|)?(.*?)»", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(\\n|n|r)")
 
