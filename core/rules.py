@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from core.detection.budget import STREAMS
 from schemas.messages import (
     WEIGHT_ONE,
     AppPolicy,
@@ -101,19 +100,6 @@ def app_policy(rules: Rules, app: str, environment: str) -> AppPolicy:
         gate=entry.gate or rules.gate,
         fit=entry.fit or rules.fit,
     )
-
-
-def stream_weights(rules: Rules) -> dict[str, float]:
-    """Each stream's share of the app's budget: the built-in weights with those of `rules.shares` in their place, scaled so
-    that they sum to 1.
-
-    >>> weights = stream_weights(Rules(shares={"refusal": 1.0}))
-    >>> round(sum(weights.values()), 12), weights["refusal"] > stream_weights(Rules())["refusal"]
-    (1.0, True)
-    """
-    raw = {name: rules.shares.get(name, stream.weight) for name, stream in STREAMS.items()}
-    total = sum(raw.values())
-    return {name: weight / total for name, weight in raw.items()}
 
 
 def mode_of(rule: PolicyRule, rules: Rules, app: str, environment: str) -> Mode:

@@ -25,6 +25,7 @@ from core.detection.budget import (
     slice_weight,
     stream_name,
     stream_weight,
+    stream_weights,
 )
 from core.detection.explain import Explanation, explain
 from core.detection.growth import Growth, suspected
@@ -234,7 +235,7 @@ class AppMonitor:
             if not part.events or not (everything or part.events >= STEP_EVENTS or clock - part.start >= STEP_WINDOWS):
                 continue
             layout = self.layouts[bank]
-            thresholds = budget / (self._weights[bank] * part.weight)
+            thresholds = budget / (self._weights_by(rules, bank) * part.weight)
             result = step(layout, part.state, part.pending, seconds, window // WINDOW_MS + 1, thresholds)
             for position, statistic in result.alarms:
                 explanation = explain(layout, part.state, position, cells)
@@ -356,6 +357,14 @@ class AppMonitor:
             self.seen.pop(key, None)
         self.lay_out(window)
         return released
+
+    def _weights_by(self, rules: Rules, bank: Bank) -> Floats:
+        """The weights of a bank's streams, with the shares that the rules give them in place of the built-in ones."""
+        if not rules.shares:
+            return self._weights[bank]
+        weights = stream_weights(rules)
+        names = [stream_name(key) for key in self.layouts[bank].keys]
+        return np.asarray(self._weights[bank] * np.array([weights[name] / STREAMS[name].weight for name in names]))
 
     def lay_out(self, window: int) -> None:
         """Build the layouts of all complete references and carry the detectors and their open steps over."""

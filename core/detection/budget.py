@@ -86,6 +86,19 @@ def stream_weight(key: str) -> float:
     return STREAMS[stream_name(key)].weight * (LATER_SHARE if key.startswith(LATER) else 1.0 - LATER_SHARE)
 
 
+def stream_weights(rules: Rules) -> dict[str, float]:
+    """Each stream's share of the app's budget: the built-in weights with those of `rules.shares` in their place, scaled so
+    that they sum to 1.
+
+    >>> weights = stream_weights(Rules(shares={"refusal": 1.0}))
+    >>> round(sum(weights.values()), 12), weights["refusal"] > stream_weights(Rules())["refusal"]
+    (1.0, True)
+    """
+    raw = {name: rules.shares.get(name, stream.weight) for name, stream in STREAMS.items()}
+    total = sum(raw.values())
+    return {name: weight / total for name, weight in raw.items()}
+
+
 def slice_weight(k: int) -> float:
     """Share of a stream's weight for the app's k-th version, k from 1; all together sum to 1.
 

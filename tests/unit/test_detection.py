@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -156,8 +157,8 @@ def ready() -> AppMonitor:
     return monitor
 
 
-def tell(monitor: AppMonitor, window: int, clock: int, group: Group) -> Judged:
-    return monitor.observe(window * WINDOW_MS, clock, monitor.admit([group], clock), RULES, CellNames())
+def tell(monitor: AppMonitor, window: int, clock: int, group: Group, rules: Rules = RULES) -> Judged:
+    return monitor.observe(window * WINDOW_MS, clock, monitor.admit([group], clock), rules, CellNames())
 
 
 def m_of(monitor: AppMonitor) -> list[float]:
@@ -227,3 +228,14 @@ def test_where_the_onset_is_older_than_what_is_remembered_the_time_that_was_look
     oldest = (600 - 360) * WINDOW_MS
     assert monitor.history.busiest_before(100 * WINDOW_MS, ()) == Busiest("v", oldest, oldest + BEFORE_MS)
     assert monitor.history.busiest_before(300 * WINDOW_MS, ()) == Busiest("v", oldest, 300 * WINDOW_MS)
+
+
+def test_a_larger_share_of_the_budget_lowers_a_metrics_threshold() -> None:
+    def threshold(shares: dict[str, float]) -> float:
+        rules = msgspec.structs.replace(RULES, shares=shares)
+        monitor, window = ready(), 100
+        while not (found := [a for a in tell(monitor, window, window, errors(100, 60), rules).alarms if a.metric == "error"]):
+            window += 1
+        return found[0].threshold
+
+    assert threshold({"error": 1.0}) < threshold({})

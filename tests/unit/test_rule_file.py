@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.detection.budget import STREAMS
+from core.detection.budget import STREAMS, stream_weights
 from core.rule_file import InvalidRules, read_rules, rules_schema, write_rules
 from core.rule_words import budget_of, budget_words, duration_of, seconds_of
-from core.rules import DEFAULT_RULES, app_policy, canonical, check_rules, stream_weights
+from core.rules import DEFAULT_RULES, app_policy, canonical, check_rules
 from core.yaml_text import MAX_BYTES
 from schemas.codec import digest
 from schemas.messages import AppPolicy, CanaryRules, DatasetRules, FitRules, GateRules, PolicyRule, Rules
