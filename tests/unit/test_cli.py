@@ -163,7 +163,7 @@ def test_a_gzip_file_that_is_cut_is_named(
     file.write_bytes(gzip.compress(b'{"time": 1, "app": "a", "prompt": "x"}\n' * 1000)[:-20])
     monkeypatch.setattr("bellbuoy.cli.backtest.load_embedding", lambda _: None)
     monkeypatch.setattr("bellbuoy.cli.backtest.load_heads", lambda: None)
-    monkeypatch.setattr("bellbuoy.cli.backtest.backtest_file", lambda lines, *_: list(lines))
+    monkeypatch.setattr("bellbuoy.cli.backtest.backtest_file", lambda lines, *_, **__: list(lines))
     assert backtest(monkeypatch, "--log", str(file)) == 1
     assert "is no whole gzip file" in capsys.readouterr().err
 
