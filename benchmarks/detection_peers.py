@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import ks_2samp
 
-from benchmarks.detection_core import Floats, Ints, own_delta, quantiles, say
+from benchmarks.detection_core import Detector, Floats, Ints, own_delta, quantiles, say
 from benchmarks.detection_feedback import delays
-from benchmarks.detection_topics import PACKAGES, Corpus, Detector, Texts, corpus, delay, layout_for, shifts
+from benchmarks.detection_topics import PACKAGES, Corpus, Texts, corpus, delay, layout_for, shifts
 from benchmarks.report import emit
 from benchmarks.scoring_peers import InstalledPeer, Peer, PeerFailed
 from core.metrics import TOPIC_MIX

@@ -58,7 +58,7 @@ class Texts:
     chance: Floats
 
     def draw(self, n: int, rng: np.random.Generator) -> Ints:
-        return np.searchsorted(self.chance, rng.random(n) * self.chance[-1], side="right")
+        return np.asarray(np.searchsorted(self.chance, rng.random(n) * self.chance[-1], side="right"), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def test_the_last_line_of_json_has_what_a_program_reads(report: BacktestReport) 
     assert (value["events"], value["seconds"], value["pages"]) == (4_000, 1.5, report.pages)
     alarm = next(a for a in value["alarms"] if a["metric"] == "refusal")
     assert alarm["slice"].startswith("version=")
+    assert alarm["paged"]
     assert alarm["interval"][0] < alarm["effect"] < alarm["interval"][1]
     assert alarm["interval"][0] < 0.28 < alarm["interval"][1]
     assert alarm["contributions"][0]["name"] == "refusal"
