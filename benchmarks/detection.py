@@ -4,6 +4,7 @@
     python -m benchmarks.detection --only budget --seeds 59 --budget 1e5 --n0 1000,5000,20000,50000
     python -m benchmarks.detection --only control,conversations --seeds 20 --budget 1e5 --n0 5000
     python -m benchmarks.detection --only canary --seeds 2000
+    python -m benchmarks.detection --only canary_turns,canary_worse --seeds 12
     python -m benchmarks.detection --only peers
 
 A small run fits a small machine: --seeds, --n0 and --budget say how large it is. Seeds count from 0.
@@ -20,7 +21,18 @@ from adapters.settings import Settings
 from benchmarks import detection_budget, detection_canary, detection_feedback, detection_peers, detection_topics
 from benchmarks.no_change import Pool, score_pool
 
-PARTS: Final = ("feedback", "topics", "ramp", "budget", "control", "conversations", "canary", "peers")
+PARTS: Final = (
+    "feedback",
+    "topics",
+    "ramp",
+    "budget",
+    "control",
+    "conversations",
+    "canary",
+    "canary_turns",
+    "canary_worse",
+    "peers",
+)
 
 
 def main() -> None:
@@ -31,12 +43,14 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1e5, help="A of the budget parts: one false alarm in so many events")
     parser.add_argument("--n0", default="1000,5000,20000,50000", help="sizes of the reference in the budget parts")
     parser.add_argument("--conversations", type=int, default=2_000, help="recorded conversations in the budget parts")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the canary parts, so that they can be run side by side")
     args = parser.parse_args()
     parts = args.only.split(",")
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         parser.error(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     sizes = [int(size) for size in args.n0.split(",")]
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
     pool: Pool | None = None
     for part in parts:
         started = time.monotonic()
@@ -48,8 +62,10 @@ def main() -> None:
                 detection_topics.best_window(texts, detection_topics.run(texts, args.seeds))
             case "ramp":
                 detection_topics.ramp(detection_topics.corpus(), args.seeds)
-            case "canary":
-                detection_canary.run(args.seeds)
+            case "canary" | "canary_turns":
+                detection_canary.run_equal(seeds, every_turn=part == "canary_turns")
+            case "canary_worse":
+                detection_canary.run_worse(seeds)
             case "peers":
                 detection_peers.run()
             case _:

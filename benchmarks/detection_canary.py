@@ -25,9 +25,9 @@ WORSE: Final = 0.05
 SHARE: Final = 0.1
 PER_DAY: Final = 100_000
 WINDOWS_A_DAY: Final = 17_280
-UNITS: Final = 40
+UNITS: Final = 120
 """Units a window of an equal canary, both arms together."""
-WINDOWS: Final = 150
+WINDOWS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -114,25 +114,20 @@ def worse(seed: int) -> float:
     return math.inf
 
 
-def run(seeds: int, slow_seeds: int = 12) -> None:
-    """`seeds` equal canaries in the product's way, a tenth of them with every turn; `slow_seeds` worse ones."""
-    for every_turn, number in ((False, seeds), (True, max(seeds // 10, 20))):
-        outcomes = [equal(seed, every_turn=every_turn) for seed in range(number)]
-        what = "every turn" if every_turn else "first turns"
-        for name, stops in (("trial", sum(o[0] for o in outcomes)), ("peeking z-test p<.01", sum(o[1] for o in outcomes))):
-            bound = 1.0 if stops == number else float(beta.ppf(0.95, stops + 1, number - stops))
-            emit(
-                f"canary.false_stops.{name}.{what}",
-                stops / number,
-                f"of {number} equal canaries (95 % upper bound {bound:.4f})",
-                PACKAGES,
-            )
-    found = [worse(seed) for seed in range(slow_seeds)]
+def run_equal(seeds: range, *, every_turn: bool) -> None:
+    """Equal canaries, in the product's way or with every turn counted."""
+    outcomes = [equal(seed, every_turn=every_turn) for seed in seeds]
+    what = "every turn" if every_turn else "first turns"
+    for name, stops in (("trial", sum(o[0] for o in outcomes)), ("peeking z-test p<.01", sum(o[1] for o in outcomes))):
+        bound = 1.0 if stops == len(seeds) else float(beta.ppf(0.95, stops + 1, len(seeds) - stops))
+        unit = f"of {len(seeds)} equal canaries from seed {seeds.start} (95 % upper bound {bound:.4f})"
+        emit(f"canary.false_stops.{name}.{what}", int(stops), unit, PACKAGES)
+
+
+def run_worse(seeds: range) -> None:
+    """Candidates that are 2 points worse."""
+    found = [worse(seed) for seed in seeds]
     median, late = quantiles(found)
-    say(
-        "canary.stopped.2 points worse at 3 %.share 10 %",
-        median,
-        f"hours at 100,000 units a day (median of {slow_seeds}; 90 %: {late:.1f})",
-        PACKAGES,
-    )
-    emit("canary.stopped.within a day", sum(map(math.isfinite, found)) / slow_seeds, f"of {slow_seeds}", PACKAGES)
+    unit = f"hours at 100,000 units a day (median of {len(seeds)}; 90 %: {late:.1f})"
+    say("canary.stopped.2 points worse at 3 %.share 10 %", median, unit, PACKAGES)
+    emit("canary.stopped.within a day", sum(map(math.isfinite, found)), f"of {len(seeds)}", PACKAGES)
