@@ -19,6 +19,7 @@ import msgspec
 
 STDLIB: Final = "stdlib"
 PYARROW: Final = "pyarrow"
+PANDAS: Final = "pandas"
 MAX_ANSWER: Final = 1_600
 MIN_DOC: Final = 60
 
@@ -38,8 +39,12 @@ _PYARROW_MODULES: Final = """
 pyarrow pyarrow.compute pyarrow.csv pyarrow.json pyarrow.parquet pyarrow.dataset pyarrow.fs pyarrow.feather pyarrow.ipc
 pyarrow.types pyarrow.orc pyarrow.flight pyarrow.acero pyarrow.substrait pyarrow.cffi
 """
+_PANDAS_MODULES: Final = """
+pandas pandas.api.types pandas.api.extensions pandas.tseries.offsets pandas.plotting pandas.io.formats.style
+pandas.testing
+"""
 
-_MODULES: Final = {STDLIB: _STDLIB_MODULES, PYARROW: _PYARROW_MODULES}
+_MODULES: Final = {STDLIB: _STDLIB_MODULES, PYARROW: _PYARROW_MODULES, PANDAS: _PANDAS_MODULES}
 _IMPLEMENTED_IN: Final = {"os": "posix"}
 
 PHRASINGS: Final = (
@@ -93,7 +98,7 @@ class HelpDesk:
 
 
 def help_desk(seed: int = 0, topics: Sequence[str] = (STDLIB, PYARROW)) -> HelpDesk:
-    """The help desk of this interpreter on topics `stdlib` and `pyarrow`, each shuffled by the seed."""
+    """The help desk of this interpreter on topics such as `stdlib`, `pyarrow` and `pandas`, each shuffled by the seed."""
     items = {topic: _items(topic, _MODULES[topic]) for topic in topics}
     for topic, found in sorted(items.items()):
         Random(f"{seed}/{topic}").shuffle(found)

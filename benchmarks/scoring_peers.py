@@ -9,7 +9,7 @@ import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _TIMEOUT_S: Final = 900
 _THREADS: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -107,14 +107,22 @@ class InstalledPeer:
 
     def rate(self, texts: Sequence[str]) -> float:
         """Texts per CPU-second. Raises PeerFailed."""
-        file, program = self._folder / "texts.json", self._folder / "run.py"
         given = texts[: self.peer.most]
+        return len(given) / float(self.run(_FRAME.format(setup=self.peer.setup), given)["seconds"])
+
+    def run(self, program: str, given: Any) -> dict[str, Any]:
+        """What a program prints as JSON in its last line; `given` is JSON in the file that its first argument names.
+
+        Raises PeerFailed.
+        """
+        file, code = self._folder / "given.json", self._folder / "run.py"
         file.write_text(json.dumps(given))
-        program.write_text(_FRAME.format(setup=self.peer.setup))
-        done = self._call(str(program), str(file))
+        code.write_text(program)
+        done = self._call(str(code), str(file))
         if done.returncode:
             raise PeerFailed(_reason(done.stderr))
-        return len(given) / float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+        value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return value
 
     def _call(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self._folder), **_THREADS, **_network()}

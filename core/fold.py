@@ -28,6 +28,7 @@ from core.packing import pack, unpack
 from core.policy import Policy, PolicyState
 from core.rollout import Rollout, RolloutState
 from core.rollup import Rollup, rows_of
+from core.unjudged import Unjudged, unjudged
 from core.windows import ClosedWindow
 from schemas import codec
 from schemas.messages import (
@@ -120,6 +121,10 @@ class Fold:
     def open_alerts(self) -> int:
         """Alerts that are not resolved."""
         return len(self._board.open)
+
+    def unjudged(self) -> list[Unjudged]:
+        """What no detector judges as of the last window folded."""
+        return unjudged(self._apps)
 
     def fold(self, windows: Sequence[ClosedWindow], control: Sequence[ControlRecord], cut: Cut) -> FoldOutput:
         """Fold the windows of one cut; its control records count in the first of them.

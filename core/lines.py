@@ -64,11 +64,15 @@ def _feedback_of(value: bool | float | str | LineFeedback) -> LineFeedback:
 def interaction_from_line(
     line: Mapping[str, Any] | bytes, *, default_id: Callable[[], str]
 ) -> tuple[Interaction, list[Feedback]]:
+    """`interaction_of` a line that is still to be read."""
+    return interaction_of(read_line(line), default_id=default_id)
+
+
+def interaction_of(short: Line, *, default_id: Callable[[], str]) -> tuple[Interaction, list[Feedback]]:
     """The interaction that a short line describes and its feedback acts, which carry the interaction's app and version.
 
     `default_id` gives the id of a line without one. Raises InvalidMessage with the field that is wrong.
     """
-    short = read_line(line)
     interaction = Interaction(
         id=short.id if short.id is not None else default_id(),
         app=short.app,

@@ -1,62 +1,175 @@
-"""`bellbuoy backtest`: play a file of short lines against the rules, or recompute the broker's log and compare it byte for byte."""
+"""`bellbuoy backtest`: play a log or recorded summaries against the rules, or recompute the broker's log and compare it byte for byte."""
 
 import gzip
+import os
 import zlib
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final
 
+import msgspec
 import typer
 
 from adapters.embedding import load_embedding
 from adapters.heads import load_heads
 from adapters.keys import redaction_keys
 from adapters.recorded import record_log
+from adapters.recorded_summaries import recorded_summaries
 from adapters.settings import Settings
-from bellbuoy.cli.printing import as_json, fail, harmless, place, print_json, table, when
+from bellbuoy.backtest_inputs import BadInput, lines_of, load_tables, rules_of, truth_of
+from bellbuoy.backtest_printing import Progress, print_report, report_json
+from bellbuoy.cli.printing import fail, harmless, print_json
 from bellbuoy.reach import need_kafka
+from core.event_time import time_ms
 from core.rules import DEFAULT_RULES
+from schemas.codec import InvalidMessage
+from schemas.messages import Rules
 from schemas.topics import RAW_TOPICS
+from services.config_writer import read_configs
 from streams.backtest import Recomputed, compare, recompute
-from streams.backtest_file import BacktestReport, backtest_file
+from streams.backtest_file import backtest_file, with_reference
+from streams.backtest_report import BacktestReport, Change, judged_by
+from streams.backtest_scoring import InProcesses
+from streams.backtest_summaries import backtest_summaries, with_rules
 
 _SHOWN = 50
+_LARGE_BYTES: Final = 16_000_000
+"""From this size on a log is worth the two seconds that processes of their own take to begin."""
+_GZIP_FACTOR: Final = 8
 
 
 def command(
     log: Annotated[
         Path | None, typer.Option("--log", help="JSON lines, plain or gzip.", metavar="FILE", exists=True, dir_okay=False)
     ] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First moment of what a stack recorded.", metavar="T")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="The moment after the last one.", metavar="T")] = None,
+    reference_events: Annotated[
+        int | None, typer.Option("--reference-events", min=1, help="How many events of an app are its reference.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="Rules to play.", metavar="FILE", exists=True, dir_okay=False)
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="Changes known to be in it.", metavar="FILE", exists=True, dir_okay=False)
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that score (default: one a core).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Recompute what stands on Kafka, and compare.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read; the last line is one object.")] = False,
 ) -> None:
-    """Play a recorded log: what would have fired, and what would have been asked for. Nothing is written, nobody is paged.
+    """Play history: what would have fired, and what would have been asked for. Nothing is written, nobody is paged.
 
     --log FILE needs no stack. One JSON object a line: time (RFC 3339, or seconds since 1970), app, prompt; and, where there, id,
-    response, model_version, response_model, latency_ms (milliseconds), user, conversation, attributes, feedback. An app's first
-    5,000 lines are what the later ones are compared with. Exits 1 when no line can be read.
+    response, model_version, response_model, latency_ms (milliseconds), user, conversation, attributes, feedback (given at that
+    time). An app's first 5,000 events are what the later ones are compared with. Lines that cannot be read are listed and
+    left out; exits 1 when none can be read.
+
+    --from T --to T folds what a stack scored (summaries are kept for 30 days), the first events after T as the reference.
+
+    --truth FILE, {"changes": [{"event_index", "metric"}]}, adds the delay of each change, what was missed, and false alarms.
+    Lines count from 0; with --from they are events.
 
     --verify recomputes everything on Kafka from the raw records, and exits 1 when one byte differs.
 
     \b
     Examples:
       bellbuoy backtest --log requests.jsonl.gz
+      bellbuoy backtest --log requests.jsonl --truth changes.json --json
+      bellbuoy backtest --from 2026-11-01 --to 2026-11-08 --rules rules.yaml
       bellbuoy backtest --verify
     """
-    if (log is None) != verify:
-        raise fail("say either --log FILE or --verify")
-    settings = Settings()
-    if log is not None:
-        try:
-            report = backtest_file(_lines(log), load_embedding(settings), load_heads())
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise fail(f"{log} is no whole gzip file: {error}") from None
-        print_json(report_json(report)) if json else _print_report(report)
-        if not report.scored:
-            first = f"; line {report.dead_lines[0].line}: {report.dead_lines[0].reason}" if report.dead_lines else ""
-            raise fail(f"no line of {log} is a request with time, app and prompt{first}")
+    if [log is not None, first is not None or last is not None, verify].count(True) != 1:
+        raise fail("say --log FILE, or --from T --to T, or --verify")
+    if verify:
+        _verify(json=json)
         return
+    try:
+        chosen = rules_of(rules) if rules is not None else None
+        changes = truth_of(truth) if truth is not None else None
+    except BadInput as error:
+        raise fail(str(error)) from None
+    if log is not None:
+        base = chosen or DEFAULT_RULES
+        played = with_reference(base, reference_events or base.reference_events)
+        report, seconds = _play_file(log, played, jobs)
+        _tell(report, seconds, played.reference_events, changes, json=json)
+        if not report.scored:
+            line = f"; line {report.dead_lines[0].line}: {report.dead_lines[0].reason}" if report.dead_lines else ""
+            raise fail(f"no line of {log} is a request with time, app and prompt{line}")
+        return
+    span = _span(first, last)
+    report, seconds, counted = _play_recorded(span, chosen, reference_events)
+    _tell(report, seconds, counted, changes, json=json)
+    if not report.windows:
+        raise fail(f"nothing was recorded between {first} and {last}: summaries are kept for 30 days")
+
+
+def _play_file(log: Path, rules: Rules, jobs: int | None) -> tuple[BacktestReport, float]:
+    progress = Progress()
+    processes = jobs or (os.cpu_count() or 1 if _is_large(log) else 1)
+    settings = Settings()
+    try:
+        tables = load_embedding(settings), load_heads()
+        if processes == 1:
+            report = backtest_file(lines_of(log), *tables, rules=rules, progress=progress)
+        else:
+            with InProcesses(load_tables, processes) as scorer:
+                report = backtest_file(lines_of(log), *tables, rules=rules, scorer=scorer, progress=progress)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise fail(f"{log} is no whole gzip file: {error}") from None
+    return report, progress.end()
+
+
+def _is_large(log: Path) -> bool:
+    return log.stat().st_size * (_GZIP_FACTOR if log.suffix == ".gz" else 1) >= _LARGE_BYTES
+
+
+def _play_recorded(span: tuple[int, int], rules: Rules | None, reference_events: int | None) -> tuple[BacktestReport, float, int]:
+    settings = Settings()
+    need_kafka(settings)
+    progress = Progress()
+    configs = read_configs(settings)
+    if not configs.activations:
+        raise fail("no config has been activated yet: nothing was recorded")
+
+    def change(recorded: Rules) -> Rules:
+        own = rules or recorded
+        return own if reference_events is None else msgspec.structs.replace(own, reference_events=reference_events)
+
+    configs = with_rules(configs, change)
+    names = load_embedding(settings).cells
+    report = backtest_summaries(recorded_summaries(settings, span[0]), configs, *span, cell_names=names, progress=progress)
+    return report, progress.end(), configs.config(configs.config_for(span[1])).rules.reference_events
+
+
+def _span(first: str | None, last: str | None) -> tuple[int, int]:
+    if first is None or last is None:
+        raise typer.BadParameter("--from and --to go together")
+    try:
+        span = _moment(first), _moment(last)
+    except InvalidMessage as error:
+        raise typer.BadParameter(error.reason) from None
+    if span[0] >= span[1]:
+        raise typer.BadParameter("--from must lie before --to")
+    return span
+
+
+def _moment(text: str) -> int:
+    try:
+        return time_ms(float(text))
+    except ValueError:
+        return time_ms(text)
+
+
+def _tell(report: BacktestReport, seconds: float, reference: int, changes: list[Change] | None, *, json: bool) -> None:
+    found = None if changes is None else judged_by(changes, report.alarms(), report.lines)
+    if json:
+        print_json(report_json(report, seconds, found))
+    else:
+        print_report(report, reference, found)
+
+
+def _verify(*, json: bool) -> None:
+    settings = Settings()
     need_kafka(settings)
     recorded = record_log(settings)
     recomputed = recompute(recorded, load_embedding(settings), load_heads(), redaction_keys(settings))
@@ -76,35 +189,6 @@ def command(
         raise typer.Exit(1)
 
 
-def report_json(report: BacktestReport) -> dict[str, Any]:
-    """A report as plain values."""
-    return {
-        "lines": report.lines,
-        "scored": report.scored,
-        "feedback": report.acts,
-        "dead": report.dead,
-        "dead_lines": [{"line": d.line, "code": d.code, "reason": d.reason, "field": d.field} for d in report.dead_lines],
-        "windows": report.windows,
-        "first_time": report.first_time,
-        "last_time": report.last_time,
-        "versions": [
-            {"app": app, "environment": environment, "version": version, "interactions": count}
-            for (app, environment, version), count in sorted(report.versions.items())
-        ],
-        "fitted": [{"app": f.app, "environment": f.environment, "from": f.window, "cells": f.cells} for f in report.fitted],
-        "detections": [as_json(d) for d in report.detections],
-        "alerts": [as_json(a) for a in report.alerts],
-        "actions": [as_json(a) for a in report.actions],
-    }
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if zipped else path.open("rb") as lines:
-        yield from lines
-
-
 def _counts(recomputed: Recomputed) -> dict[str, int]:
     return {
         "scored": len(recomputed.scored),
@@ -115,40 +199,3 @@ def _counts(recomputed: Recomputed) -> dict[str, int]:
         "alerts": len(recomputed.alerts),
         "actions": len(recomputed.actions),
     }
-
-
-def _print_report(report: BacktestReport) -> None:
-    typer.echo(
-        f"{report.lines:,} lines: {report.scored:,} scored, {report.acts:,} feedback acts, {report.dead:,} dead, "
-        f"{report.windows:,} windows"
-    )
-    if report.first_time is not None and report.last_time is not None:
-        typer.echo(f"from {when(report.first_time)} to {when(report.last_time)} UTC")
-    for dead in report.dead_lines[:10]:
-        where = f" ({dead.field})" if dead.field else ""
-        typer.echo(harmless(f"line {dead.line}: {dead.reason}{where}"))
-    if report.versions:
-        rows = [
-            (harmless(place(app, environment)), harmless(version), f"{count:,}")
-            for (app, environment, version), count in report.versions.most_common(20)
-        ]
-        typer.echo(table(("APP", "VERSION", "INTERACTIONS"), rows, right=[2]))
-    for app, count in _too_short(report).items():
-        typer.echo(harmless(f"{app}: nothing was judged; {count:,} interactions are no more than the reference needs"))
-    for fitted in report.fitted:
-        app = place(fitted.app, fitted.environment)
-        typer.echo(harmless(f"{when(fitted.window)} {app}: {len(fitted.cells)} topic cells of its own from here on"))
-    if not report.alerts:
-        typer.echo("no alert")
-    for alert in report.alerts:
-        typer.echo(harmless(f"{when(alert.window)} {alert.state} {place(alert.app, alert.environment)}: {alert.reason}"))
-    for step in report.actions:
-        typer.echo(harmless(f"{when(step.window)} {step.kind} {step.state}: {step.reason}"))
-
-
-def _too_short(report: BacktestReport) -> Counter[str]:
-    """Apps whose whole log became their reference, with their interactions."""
-    apps: Counter[str] = Counter()
-    for (app, environment, _), count in report.versions.items():
-        apps[place(app, environment)] += count
-    return Counter({app: count for app, count in apps.items() if count <= DEFAULT_RULES.reference_events})

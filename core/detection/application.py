@@ -321,7 +321,7 @@ class AppMonitor:
                     continue
                 self.seen[stream] = clock
                 if stream not in self.references:
-                    self.references[stream] = self._beginning(stream, cells)
+                    self.references[stream] = self._beginning(stream, cells, rules.reference_events)
             if group.later is not msgspec.UNSET:
                 for key in (*group.later.bins, *group.later.names):
                     stream = _stream_key(key)
@@ -334,14 +334,15 @@ class AppMonitor:
             if not reference.complete and reference.add(groups, rules.reference_events, rules.delta)
         ]
 
-    def _beginning(self, key: str, cells: CellNames) -> Reference:
-        """A new reference: empty, or with the prompts that the app's own cells were counted on when they were fitted."""
+    def _beginning(self, key: str, cells: CellNames, size: int) -> Reference:
+        """A new reference: empty, or with the prompts that the app's own cells were counted on when they were fitted (the second
+        half of those, which is all that it waits for)."""
         own = cells.by(split_metric_key(key)[1])
         if own is None or key in self.begun or split_metric_key(key)[0] != TOPIC_MIX:
             return Reference(key)
         self.begun.add(key)
         counts = {metric: _counted(bins) for metric, bins in (("topic", own.topics), ("novelty", own.novelty))}
-        return Reference(key, seen=sum(own.topics), counts=counts)
+        return Reference(key, seen=size, counts=counts)
 
     def forget(self, keys: Iterable[str], window: int, reason: str) -> list[Released]:
         """Drop references and their detectors, and lay the rest out anew."""

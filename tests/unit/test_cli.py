@@ -163,9 +163,32 @@ def test_a_gzip_file_that_is_cut_is_named(
     file.write_bytes(gzip.compress(b'{"time": 1, "app": "a", "prompt": "x"}\n' * 1000)[:-20])
     monkeypatch.setattr("bellbuoy.cli.backtest.load_embedding", lambda _: None)
     monkeypatch.setattr("bellbuoy.cli.backtest.load_heads", lambda: None)
-    monkeypatch.setattr("bellbuoy.cli.backtest.backtest_file", lambda lines, *_: list(lines))
+    monkeypatch.setattr("bellbuoy.cli.backtest.backtest_file", lambda lines, *_, **__: list(lines))
     assert backtest(monkeypatch, "--log", str(file)) == 1
     assert "is no whole gzip file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("", 1, "say --log FILE, or --from T --to T, or --verify"),
+        ("--log LOG --verify", 1, "say --log FILE, or --from T --to T, or --verify"),
+        ("--from 2026-11-01", 2, "--from and --to go together"),
+        ("--from 2026-11-02 --to 2026-11-01", 2, "--from must lie before --to"),
+        ("--from soon --to 2026-11-01", 2, "time must be RFC 3339"),
+        ("--from 2026-11-01 --to 2026-11-02", 1, "no stack runs on"),
+        ("--log LOG --reference-events 0", 2, "reference-events"),
+        ("--log LOG --truth LOG", 1, 'is not {"changes": [{"event_index", "metric"}]}'),
+    ],
+)
+def test_a_backtest_that_cannot_begin_says_why(
+    options: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BELLBUOY_DATA_DIR", str(tmp_path))
+    (tmp_path / "log").write_text('{"time": 1, "app": "a", "prompt": "x"}\n')
+    arguments = options.replace("LOG", str(tmp_path / "log")).split()
+    assert backtest(monkeypatch, *arguments) == code
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_cut_nowhere() -> None:
