@@ -26,7 +26,7 @@ def all_words(text: str) -> list[str]:
     text = text.lower()
     if text.isascii():
         found = text.translate(_ASCII_BREAKS).split()
-        if not found or len(max(found, key=len)) <= MAX_WORD:
+        if not found or max(map(len, found)) <= MAX_WORD:
             return found
     return WORD.findall(text)
 
