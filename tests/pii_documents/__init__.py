@@ -24,7 +24,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-PARTS: Final = ("seen", "unseen", "later", "fresh", "blind", "second", "third", "fourth")
+PARTS: Final = ("seen", "unseen", "later", "fresh", "blind", "second", "third", "fourth", "fifth")
 _VALUE: Final = re.compile(r"«(?:([a-z_]+)\|)?(.*?)»", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(\\n|n|r)")
 
