@@ -14,8 +14,8 @@ rules were written on `seen`; on each later part they were measured once, and th
     fifth      307             293               4  1  (most of phone and ssn)
 
 From `blind` on a part is large (the fourth and the fifth in phone and ssn), has as many look-alikes as values of every kind,
-and was committed before it was measured; its check digits were computed apart from the rules. One label of `fifth` was wrong and
-is corrected: a SIP address is of an e-mail address's form. `seen` has since been told that settings with a password are a connection.
+and was committed before it was measured; its check digits were computed apart from the rules. One label of `fifth` was
+changed after it was measured: a SIP address counts as of an e-mail address's form. `seen` has since been told that settings with a password are a connection.
 
 A line is one document: `+` holds the values between « and » (of the section's kind, or of the kind before |), `-` holds none
 of that kind. Every check digit is right by construction. `¦` is where a key is joined when it is read, so that no scanner of
