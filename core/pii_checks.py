@@ -43,6 +43,13 @@ def words(pattern: str) -> re2._Regexp:
     return re2.compile(pattern.encode(), options)
 
 
+COUNTED: Final = words(
+    r"^ (?:users|rows|times|people|messages|requests|downloads|calls|minutes|seconds|ms|tokens|records|customers|units|bytes|parameters|subscribers|views"
+    r"|dollars|euros?|eur|usd|percent|million)\b"
+)
+"""A number of things."""
+
+
 def any_of(*texts: str) -> str:
     """A pattern over bytes of UTF-8 for any of the words.
 
@@ -62,6 +69,20 @@ def after(data: bytes, start: int, context: re2._Regexp, reach: int = _CONTEXT) 
     if b"]" in near:
         near = _PLACEHOLDER.sub(b"  ", near)
     return context.search(near) is not None
+
+
+def called(data: bytes, start: int, name: re2._Regexp, other: re2._Regexp, reach: int = _CONTEXT) -> bool:
+    """Whether the name stands in `reach` bytes before `start`, with no other name between it and the number.
+
+    >>> ssn, part = words("ssn"), words("part")
+    >>> called(b"part I: SSN 1", 12, ssn, part), called(b"SSN of part 1", 12, ssn, part)
+    (True, False)
+    """
+    near = data[max(0, start - reach) : start]
+    if b"]" in near:
+        near = _PLACEHOLDER.sub(b"  ", near)
+    ends = [match.end() for match in name.finditer(near)]
+    return bool(ends) and other.search(near[ends[-1] :]) is None
 
 
 def column(data: bytes, start: int) -> bytes:

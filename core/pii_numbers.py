@@ -4,7 +4,7 @@ import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from core.pii_checks import Rule, after, alone, any_of, column, digits_of, letters_of, words
+from core.pii_checks import COUNTED, Rule, after, alone, any_of, called, column, digits_of, letters_of, words
 from core.pii_checksums import luhn, mod97
 from core.pii_national import NOT_PERSONAL
 
@@ -86,10 +86,9 @@ def _iban(data: bytes, start: int, end: int) -> int | None:
     return position if mod97(characters) else None
 
 
-_SSN_WORDS: Final = words(r"ssn|soc(?:ial|\.)?[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social")
-
-
-_NEAR: Final = 10
+_SSN_WORDS: Final = words(r"ssn|soc(?:ial|\.)?[ _]?sec|security n|taxpayer|\bitin\b|\bsocial\b|seguro social|\bref\*sy\*")
+"""`REF*SY*` is how X12 calls it."""
+_SSN_BEHIND: Final = words(r"^ ?(?:\(|is (?:my|his|her|their|your|the) )(?:ssn|soc(?:ial|\.)?[ _]?sec|social\b)")
 _SSN_PREFIX: Final = re.compile(rb"(?i)ssn[-_./]$")
 _ITIN: Final = words(r"\bitin\b|taxpayer")
 
@@ -103,11 +102,14 @@ def _ssn(data: bytes, start: int, end: int) -> int | None:
         return None
     issued = area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
     taxpayer = area >= "900" and group >= "50" and after(data, start, _ITIN)
-    called = after(data, start, _SSN_WORDS, _NEAR)
-    if not (issued or taxpayer) or (not called and after(data, start, NOT_PERSONAL)):
+    named = called(data, start, _SSN_WORDS, NOT_PERSONAL)
+    if not (issued or taxpayer) or (not named and after(data, start, NOT_PERSONAL)):
+        return None
+    if data[start:end].isdigit() and COUNTED.search(data[end : end + 16]):
         return None
     dashed = data[start + 3 : start + 4] == b"-" and data[end - 5 : end - 4] == b"-"
-    return end if dashed or called or after(data, start, _SSN_WORDS) or _SSN_WORDS.search(column(data, start)) else None
+    named = named or _SSN_WORDS.search(column(data, start)) is not None or _SSN_BEHIND.search(data[end : end + 24]) is not None
+    return end if dashed or named else None
 
 
 _VERSION_WORDS: Final = words(
@@ -198,7 +200,7 @@ NUMBER_RULES: Final = (
     Rule("iban", "iban", "[IBAN]", r"(?i)\b(?:IBAN)?([A-Z]{2}[0-9]{2}(?:[ .-]?[A-Z0-9]){11,30})", _iban),
     Rule("card", "card", "[CARD]",
          r"\b(?:[0-9]{13,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7}(?:[ .-][0-9]{3})?|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5})", _card),
-    Rule("ssn", "ssn", "[SSN]", r"\b[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}\b", _ssn),
+    Rule("ssn", "ssn", "[SSN]", r"\b[0-9]{3}[- .]?[0-9]{2}[- .]?[0-9]{4}\b", _ssn),
     Rule("ip_address", "ip", "[IP]", rf"(?:::(?:(?i:ffff):)?(?:0:)?|\b){_OCTET}(?:\.{_OCTET}){{3,}}\b", _ipv4),
     Rule("ip_address", "ip", "[IP]", r"\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}", _ipv6),
     Rule("mac_address", "mac", "[MAC]", rf"\b{_HEX2}(?:[:.-]{_HEX2}){{5}}\b|\b[0-9A-Fa-f]{{4}}\.[0-9A-Fa-f]{{4}}\.[0-9A-Fa-f]{{4}}\b", _mac),
