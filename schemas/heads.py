@@ -47,7 +47,18 @@ class HeadTable:
         return self.names[: self.weights.shape[1]]
 
 
-ARRAYS = ("weights", "embedding", "embedding_shift", "bias", "first_window", "length_shift", "fine_shift", "low", "rate", "values")
+ARRAYS = (
+    "weights",
+    "embedding",
+    "embedding_shift",
+    "bias",
+    "first_window",
+    "length_shift",
+    "fine_shift",
+    "low",
+    "rate",
+    "values",
+)
 
 
 def heads_digest(names: tuple[str, ...], languages: tuple[str, ...], arrays: dict[str, NDArray[np.generic]]) -> str:
