@@ -75,7 +75,7 @@ def silence(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> O
 def dedup(outcome: Outcome, alert: Alert, board: "Board", moment: Moment) -> Outcome:  # noqa: ARG001
     """One incident pages once per cooldown; what fires again and still does when that is over pages then."""
     paged = alert.paged_window
-    if paged is None or moment.window - paged >= alert.rule.cooldown_s * 1000:
+    if paged is None or alert.state == "acknowledged" or moment.window - paged >= alert.rule.cooldown_s * 1000:
         return outcome
     return outcome.because(f"this incident paged at {codec.rfc3339(paged + WINDOW_MS)}", later=True)
 
@@ -212,7 +212,7 @@ class Board:
                     if alert.state == "firing"
                 ]
             case "unsilence":
-                self.silences = [quiet for quiet in self.silences if quiet.matcher != meant]
+                self.silences = [quiet for quiet in self.silences if not _means(quiet.matcher, meant)]
                 return []
             case _:
                 return []
@@ -262,7 +262,7 @@ class Board:
             cause = f"{cause}; still firing at the end of the {'catch-up' if alert.paged_window is None else 'cooldown'}"
         if outcome.state == "firing":
             alert.owed = outcome.later
-            if alert.state != "firing":
+            if alert.state not in ("firing", "acknowledged"):
                 alert.fired_window, alert.caught_up = moment.window, moment.catching_up
         elif outcome.state == "silenced":
             alert.fired_window, alert.caught_up = moment.window, moment.catching_up
@@ -308,6 +308,11 @@ def _left_alone(alert: Alert, moment: Moment) -> bool:
         return False
     since, after = alert.acknowledged_window, alert.rule.remind_s * 1000
     return since is None or not after or moment.window - since < after
+
+
+def _means(matcher: Matcher, meant: Matcher) -> bool:
+    """Whether a silence is the one that is to end; one of an alert by its id alone, whatever else it says."""
+    return matcher.alert == meant.alert if meant.alert is not None else matcher == meant
 
 
 def _hours(seconds: int) -> str:

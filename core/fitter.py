@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.cells import EDGES, cells_of
 from core.clustering import Clusters, cluster
-from core.identity import OTHER
+from core.identity import FIRST_TURN, OTHER
 from core.metrics import MAX_OWN_CELLS, NOVELTY_BINS
 from core.rules import app_policy
 from core.scoring.cut import MAX_CHARACTERS
@@ -49,11 +49,13 @@ class CannotFit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A scored prompt's redacted text, who asked it (None: nobody knows), and in which conversation or interaction."""
+    """A scored prompt's redacted text, who asked it (None: nobody knows), in which conversation or interaction, and whether it
+    opens that."""
 
     text: str
     user: str | None
     thread: str
+    opening: bool = True
 
 
 def prompt_of(scored: ScoredInteraction) -> Prompt | None:
@@ -61,11 +63,15 @@ def prompt_of(scored: ScoredInteraction) -> Prompt | None:
     topic = scored.scores.get("topic")
     if topic is None or topic.outcome != "ok":
         return None
-    return Prompt(scored.prompt[:MAX_CHARACTERS], scored.user, scored.conversation or scored.id)
+    turn = scored.turn if scored.turn is not None else sum(message.role == "user" for message in scored.messages) or FIRST_TURN
+    return Prompt(scored.prompt[:MAX_CHARACTERS], scored.user, scored.conversation or scored.id, turn <= FIRST_TURN)
 
 
 def fit_cells(app: str, environment: str, version: int, prompts: Sequence[Prompt], words: WordSums) -> OwnCells:
-    """Cells from the app's prompts, in the order in which they were appended. Raises CannotFit."""
+    """Cells from the app's prompts, in the order in which they were appended. Raises CannotFit.
+
+    The reference is counted on openings only, as those alone are judged by it.
+    """
     half = len(prompts) // 2
     vectors = np.concatenate(
         [words.sums([prompt.text for prompt in prompts[at : at + _CHUNK]]).vectors for at in range(0, len(prompts), _CHUNK)]
@@ -90,7 +96,8 @@ def fit_cells(app: str, environment: str, version: int, prompts: Sequence[Prompt
         edges=edges(found.distance),
         events=len(prompts),
     )
-    return _with_reference(own, second, words.table.dimensions)
+    opening = np.array([prompt.opening for prompt in prompts[half:]], np.bool_)
+    return _with_reference(own, vectors[half:][known[half:] & opening], words.table.dimensions)
 
 
 def edges(distances: NDArray[np.int64]) -> tuple[int, ...]:

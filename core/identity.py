@@ -17,6 +17,8 @@ Turns = Literal["first", "later", "rest"]
 _HASHES: Final = 1 << 32
 _SECOND: Final = 2
 _KEY_LENGTH: Final = 1_000
+_WITHIN: Final = ("tool", "function")
+"""Roles of a last message after which a turn goes on."""
 
 
 @lru_cache(maxsize=4096)
@@ -52,14 +54,17 @@ def sampled_turn(conversation: str) -> int:
 
 
 def turns_of(interaction: Interaction, turn: int | None) -> Turns:
-    """With which turns it is counted. Without a stated conversation the first user message stands for it, where it is in the
-    input; an interaction of which nobody tells the turn is taken for a first one."""
+    """With which turns it is counted. Without a stated conversation what was said first in it, and what was answered, stands
+    for it, where that is in the input; an interaction of which nobody tells the turn is taken for a first one (a span whose content
+    comes apart should tell it). Of a turn that goes on after a tool's result nothing further is judged."""
+    if interaction.input and interaction.input[-1].role in _WITHIN:
+        return "rest"
     if turn is None or turn <= FIRST_TURN:
         return "first"
-    key = interaction.conversation
+    key = interaction.conversation or None
     if key is None:
-        asked = [message.content for message in interaction.input if message.role == "user"]
-        key = str(asked[0])[:_KEY_LENGTH] if len(asked) > 1 else None
+        said = [message.content for message in interaction.input if message.role in ("user", "assistant")]
+        key = str(said[:2])[:_KEY_LENGTH] if len(said) > 1 else None
     return "later" if is_sampled(turn, key) else "rest"
 
 

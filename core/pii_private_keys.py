@@ -7,6 +7,8 @@ from core.pii_checks import Rule, after, alone, words
 
 _BODY: Final = re.compile(rb"[A-Za-z0-9+/=]{8,}")
 _MARKER: Final = b"-----"
+_MANY: Final = 16
+_BREAKS: Final = (b"\n", b"\r", b"\\")
 _NAMED: Final = words(
     r"(?:priv(?:ate)?[ _-]?key|signing[ _-]?key|secret[ _-]?key|seed|mnemonic|cl\xc3\xa9 priv\xc3\xa9e|privater? schl\xc3\xbcssel|clave privada|chave privada"
     r"|chiave privata|klucz prywatny|\xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb0\xd1\x82\xd0\xbd\xd1\x8b\xd0\xb9 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87"
@@ -23,20 +25,32 @@ def _pem(data: bytes, start: int, end: int) -> int | None:
     """To the end marker of the same key; a key that is cut off ends where its characters end; markers without a key are none."""
     position = start
     while True:
-        head = data.find(_MARKER, position + len(_MARKER), end) + len(_MARKER)
+        head = data.find(_MARKER, position + len(_MARKER), end)
+        if head < 0:
+            return None
+        head += len(_MARKER)
         marker = data.find(_MARKER, head, end)
-        if any(_random(run[0]) for run in _BODY.finditer(data, head, marker if marker >= 0 else end)):
+        runs = _BODY.finditer(data, head, marker if marker >= 0 else end)
+        last = max((run.end() for run in runs if _random(run[0]) and (marker >= 0 or _stands_alone(data, run))), default=None)
+        if last is not None:
             break
         position = data.find(b"-----BEGIN", head, end)
         if position < 0:
             return None
     closing = data.find(_MARKER, marker + 8, end) if marker >= 0 and data[marker : marker + 8] == b"-----END" else -1
-    return closing + len(_MARKER) if closing >= 0 else (marker if marker >= 0 else end)
+    return closing + len(_MARKER) if closing >= 0 else last
 
 
 def _random(run: bytes) -> bool:
     """Whether characters are of a key and no word of the text around."""
     return any(not 97 <= c <= 122 for c in run[1:])
+
+
+def _stands_alone(data: bytes, run: re.Match[bytes]) -> bool:
+    """Whether characters without an end marker are no prose: many with a digit among them, or a whole line."""
+    if len(run[0]) >= _MANY and any(48 <= c <= 57 for c in run[0]):
+        return True
+    return data[run.start() - 1 : run.start()] in _BREAKS and data[run.end() : run.end() + 1] in (*_BREAKS, b"")
 
 
 def _named(data: bytes, start: int, end: int) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from core.detection.budget import STREAMS
+from core.metrics import RATING
 from core.rule_values import (
     DURATION,
     NAME,
@@ -27,13 +28,14 @@ from core.yaml_text import Node
 from schemas.messages import AppPolicy, CanaryRules, DatasetRules, FitRules, GateRules, PolicyRule
 
 FEEDBACK: Final = "feedback."
-"""Names of feedback are the application's own."""
 
 
 def unknown_metric(name: str) -> str | None:
     """What to write instead of a metric that nothing watches; None for one that is watched."""
-    if name in STREAMS or (name.startswith(FEEDBACK) and len(name) > len(FEEDBACK)):
+    if name in STREAMS:
         return None
+    if name.startswith(FEEDBACK):
+        return f"of feedback only `{RATING}` is watched yet"
     return nearest(name, STREAMS, "metrics that are watched")
 
 

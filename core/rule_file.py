@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from core.detection.budget import STREAMS
-from core.rule_fields import APP, CANARY, DATASET, FEEDBACK, FIT, GATE, RULE, Field, Section, unknown_metric
+from core.rule_fields import APP, CANARY, DATASET, FIT, GATE, RULE, Field, Section, unknown_metric
 from core.rule_values import BUDGET, FLAG, Named, Report, Schema, choice, number, whole
 from core.rule_words import nearest, shown
 from core.rules import DEFAULT_RULES, canonical, check_rules
@@ -130,9 +130,9 @@ def _listed_rules(node: Node, base: Sequence[PolicyRule], report: Report) -> tup
         return tuple(rules.values())
     for at, item in enumerate(node.items):
         path = f"rules[{at}]"
-        before = len(report.problems)
+        before = report.found
         values = RULE.values(item, path, report, {"enabled": FLAG})
-        if len(report.problems) > before:
+        if report.found > before:
             continue
         id_ = values.get("id")
         if id_ is None:
@@ -231,7 +231,6 @@ def rules_schema() -> Schema:
         },
     }
     schema["properties"]["shares"] |= {
-        "patternProperties": {rf"^{FEEDBACK.replace('.', '[.]')}": number(0).schema()},
         "additionalProperties": False,
     }
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, "title": "Rules of Bellbuoy"}

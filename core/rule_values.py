@@ -25,8 +25,11 @@ class Report:
     """The problems found so far, the first 50 of them."""
 
     problems: list[Problem] = field(default_factory=list)
+    found: int = 0
+    """How many there were in all."""
 
     def add(self, place: Place, path: str, wrong: str, right: str) -> None:
+        self.found += 1
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(place, path, wrong, right))
 
@@ -81,11 +84,11 @@ class Listed:
         if not isinstance(node, Items):
             report.add(node.place, path, "this is no list", f"write {self.wanted}")
             return None
-        before = len(report.problems)
+        before = report.found
         read = tuple(self.of.read(item, f"{path}[{at}]", report) for at, item in enumerate(node.items))
-        if len(report.problems) == before and self.rising and (not read or list(read) != sorted(set(read))):
+        if report.found == before and self.rising and (not read or list(read) != sorted(set(read))):
             report.add(node.place, path, "the values do not rise from one to the next", f"write {self.wanted}")
-        return read if len(report.problems) == before else None
+        return read if report.found == before else None
 
     def plain(self, value: Sequence[Any]) -> list[Any]:
         return [self.of.plain(one) for one in value]
@@ -108,7 +111,7 @@ class Named:
         entries = table(node, path, report, self.wanted)
         if entries is None:
             return None
-        before = len(report.problems)
+        before = report.found
         read = {}
         for name, key, value in entries:
             better = self.names(name)
@@ -116,7 +119,7 @@ class Named:
                 report.add(key.place, f"{path}.{shown(name)}", "nothing is called so", better)
                 continue
             read[name] = self.of.read(value, f"{path}.{name}", report)
-        return dict(sorted(read.items())) if len(report.problems) == before else None
+        return dict(sorted(read.items())) if report.found == before else None
 
     def plain(self, value: dict[str, Any]) -> dict[str, Any]:
         return {name: self.of.plain(one) for name, one in sorted(value.items())}

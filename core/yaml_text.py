@@ -101,6 +101,10 @@ def read_yaml(text: str) -> Node | None:
         raise InvalidYaml(
             Problem(place, "", f"the character U+{ord(text[error.position]):04X}", "YAML has no such character")
         ) from None
+    except InvalidYaml:
+        raise
+    except (ValueError, OverflowError):
+        raise InvalidYaml(Problem(start, "", "a character or a number is none that YAML has", "mend the YAML")) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         wrong = error.problem or error.context or "this is no YAML"

@@ -159,7 +159,13 @@ def refused(error: InvalidRules) -> typer.Exit:
 def problems_json(error: InvalidRules) -> list[dict[str, Any]]:
     """The problems of a file as plain values."""
     return [
-        {"line": p.place.line, "column": p.place.column, "path": p.path, "wrong": p.wrong, "right": p.right}
+        {
+            "line": p.place.line,
+            "column": p.place.column,
+            "path": harmless(p.path),
+            "wrong": harmless(p.wrong),
+            "right": harmless(p.right),
+        }
         for p in error.problems
     ]
 

@@ -410,7 +410,10 @@ class AppMonitor:
         released = []
         for name, bank in [place for place in self.slices if place[0] in silent]:
             part = self.slices.pop((name, bank))
-            released += [Released(stream_name(key), name, reason) for key in sorted(part.state.holds)]
+            for key in sorted(part.state.holds):
+                self._unlearn(bank, key)
+                if not self._held_by_other_turns(name, bank, key):
+                    released.append(Released(stream_name(key), name, reason))
         for key in silent:
             self.versions.pop(slice_version(key) or "", None)
             self.seen.pop(key, None)

@@ -1,5 +1,6 @@
 """An app's own cells: fitted the same on every machine, apart where the topics are, named by what several people say."""
 
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -179,3 +180,8 @@ def test_a_record_gives_its_redacted_prompt_and_who_asked() -> None:
     assert prompt_of(scored(user=None, conversation=None)) == Prompt("bake", None, "x")
     assert prompt_of(scored(scores={})) is None
     assert prompt_of(scored(scores={"topic": Score(scorer="topic@2", outcome="error")})) is None
+
+
+def test_the_reference_on_own_cells_is_counted_on_openings_only() -> None:
+    asked = [replace(prompt, opening=number % 3 == 0) for number, prompt in enumerate(prompts(1_200))]
+    assert sum(fit(asked).topics) == 200

@@ -239,3 +239,21 @@ def test_no_length_of_a_value_cuts_a_character_in_two(before: str, letter: str, 
 @pytest.mark.parametrize("name", ["contraseña", "пароль", "密码", "hasło", "db.password"])
 def test_a_secrets_name_is_known_in_other_languages(name: str) -> None:
     assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see -----BEGIN PRIVATE KEY----- and -----BEGIN PRIVATE",
+        "-----BEGIN PRIVATE KEY-----\n-----BEGIN",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY----- is the header. In JavaScript you read it with a library",
+    ],
+)
+def test_markers_of_a_key_without_one_are_left_alone(text: str) -> None:
+    assert Redactor(32_768).redact(text).text == text
+
+
+def test_what_stands_behind_a_key_that_is_cut_off_stays() -> None:
+    text = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nand then my editor died"
+    assert Redactor(32_768).redact(text).text == "[PRIVATE_KEY]\nand then my editor died"

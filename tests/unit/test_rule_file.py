@@ -185,6 +185,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
         ("delta: " + "9" * 100_000, "is no number"),
         ("a" * 1_000 + ": 1", "a…: no field is called so"),
         ("'\x1b[31mred': 1", "the character U+001B"),
+        ('extends: "\\UFFFFFFFF"', "f:1:1: a character or a number is none that YAML has"),
+        ("%YAML 1." + "9" * 5_000 + "\n---\n{}", "f:1:1: a character or a number is none that YAML has"),
         ("%YAML 3.0\n---\n{}", "f:1:1: found incompatible YAML document"),
     ],
 )  # fmt: skip
@@ -287,3 +289,14 @@ def test_the_schema_describes_every_field_and_allows_no_other() -> None:
             walk(schema["items"], f"{path}[]")
 
     walk(rules_schema(), "$")
+
+
+def test_mistakes_beyond_the_most_that_are_told_do_no_harm() -> None:
+    many = "\n".join(f"  - {{id: r{n}, metric: x}}" for n in range(60))
+    assert len(told(f"rules:\n{many}\ncanary: {{weights: [bad, 5%]}}")) == 50
+
+
+def test_feedback_under_other_names_is_refused_until_it_is_watched() -> None:
+    assert told("shares: {feedback.rating: 0.5}") == [
+        "f:1:10: shares.feedback.rating: nothing is called so; of feedback only `thumbs.down` is watched yet"
+    ]

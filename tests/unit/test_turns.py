@@ -54,11 +54,11 @@ def test_one_later_turn_of_a_conversation_speaks_for_it(name: str) -> None:
     assert [turn for turn, as_ in enumerate(counted, 1) if as_ == "later"] == [t for t in [sampled_turn(name)] if t <= 2_000]
 
 
-def test_without_a_name_the_first_user_message_stands_for_the_conversation() -> None:
+def test_without_a_name_what_was_said_first_stands_for_the_conversation() -> None:
     said = ["How do I open a file?", *(f"and then {n}?" for n in range(40))]
     counted = [turns(asked(*said[:length])) for length in range(1, len(said) + 1)]
     assert counted[0] == "first"
-    assert counted.index("later") + 1 == sampled_turn(said[0])
+    assert counted.index("later") + 1 == sampled_turn(str(said[:2]))
     assert counted.count("later") == 1
 
 
@@ -132,3 +132,19 @@ def test_sums_are_the_same_in_any_order_whether_or_not_turns_are_told_apart() ->
     assert whole.later == Counts(n=2, names={"x@1": [("en", 2)]})
     random.Random(1).shuffle(groups)
     assert merge_groups([*merge_groups(groups[:2]), *merge_groups(groups[2:])]) == (whole,)
+
+
+def test_conversations_that_open_alike_are_told_apart_by_the_first_answer() -> None:
+    def later(answer: str) -> int:
+        opening = [ChatMessage(role="user", content="Hi"), ChatMessage(role="assistant", content=answer)]
+        asked_again = [ChatMessage(role="user", content="and then?")] * 60
+        counted = [turns(asked(input=opening + asked_again[:more])) for more in range(1, 60)]
+        return counted.index("later") if "later" in counted else -1
+
+    assert len({later(f"Hello, I am number {n}") for n in range(20)}) > 3
+
+
+def test_a_turn_that_goes_on_after_a_tools_result_is_judged_once() -> None:
+    said = [ChatMessage(role="user", content="What is the weather?")]
+    called = [*said, ChatMessage(role="assistant", content=""), ChatMessage(role="tool", content="rain")]
+    assert [turns(asked(input=one)) for one in (said, called)] == ["first", "rest"]
