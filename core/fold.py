@@ -292,7 +292,8 @@ class Fold:
         for contribution in alarm.explanation.contributions:
             metric, _, first = contribution.bin.rpartition(":")
             if reference is not None and contribution.counts is not None:
-                add_reference(contribution.counts, metric, int(first), reference.counts.get(metric, {}))
+                counted = reference.grown if contribution.counts.grown else reference.counts
+                add_reference(contribution.counts, metric, int(first), counted.get(metric, {}))
         return alarm.explanation.contributions
 
     def _sweep(self, window: int, moment: Moment, out: FoldOutput) -> None:

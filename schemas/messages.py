@@ -700,6 +700,8 @@ class BinCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
     tilt: float
     """The change in log-odds that fits best of those that are looked for."""
     log_likelihood: float
+    grown: bool = False
+    """Whether `band` is of the reference as it has grown, or of the first one."""
     reference_hits: int | None = None
     reference_events: int | None = None
 

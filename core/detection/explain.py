@@ -103,6 +103,7 @@ def explain(layout: Layout, state: SrState, position: int, cells: CellNames) -> 
                     band=six_digits(arm.p0),
                     tilt=TILTS[tilt],
                     log_likelihood=six_digits(float(rise[tilt, arm_at])),
+                    grown=arm.grown,
                 ),
             )
         )
