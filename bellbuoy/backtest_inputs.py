@@ -1,4 +1,4 @@
-"""What `bellbuoy backtest` is given: the log's lines, the rules, the truth."""
+"""What `bellbuoy backtest` is given: the log's lines and the truth."""
 
 import gzip
 from collections.abc import Iterator
@@ -9,9 +9,7 @@ import msgspec
 from adapters.embedding import load_embedding
 from adapters.heads import load_heads
 from adapters.settings import Settings
-from core.rule_file import InvalidRules, read_rules
 from core.scoring import EmbeddingTable, HeadTable
-from schemas.messages import Rules
 from streams.backtest_report import Change
 
 
@@ -25,14 +23,6 @@ def lines_of(path: Path) -> Iterator[bytes]:
         zipped = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if zipped else path.open("rb") as lines:
         yield from lines
-
-
-def rules_of(path: Path) -> Rules:
-    """The rules of a file. Raises BadInput."""
-    try:
-        return read_rules(path.read_text(encoding="utf-8"), str(path))
-    except (InvalidRules, OSError, UnicodeDecodeError) as error:
-        raise BadInput(str(error)) from None
 
 
 class _Change(msgspec.Struct):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import beta, poisson
 
 from benchmarks.detection_core import STEP, Detector, Ints, in_parts, layout_of, point_null, reference_of
-from benchmarks.no_change import ACTS_SHARE, Pool
+from benchmarks.no_change import ACTS_SHARE, Pool, binned
 from benchmarks.report import emit
 from core.detection.budget import STREAMS
 from core.detection.reference import Reference, name_bin
@@ -65,14 +65,7 @@ def references(pool: Pool, draw: Draw, n0: int, rng: np.random.Generator) -> lis
     for size in in_parts(n0):
         chosen = draw(size)
         counts, acts = counted(pool, chosen, rng)
-        bins: dict[str, list[tuple[int, int]]] = {}
-        names: dict[str, list[tuple[str, int]]] = {}
-        for code in np.flatnonzero(counts).tolist():
-            key, bin_ = pool.bins[code]
-            if isinstance(bin_, str):
-                names.setdefault(key, []).append((bin_, int(counts[code])))
-            else:
-                bins.setdefault(key, []).append((bin_, int(counts[code])))
+        bins, names = binned(pool, counts)
         groups.append(Group(app="app", environment="e", version="v", n=len(chosen), acts=acts, bins=bins, names=names))
     found = []
     for name, stream in STREAMS.items():

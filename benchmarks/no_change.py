@@ -32,9 +32,9 @@ from core.identity import Turns
 from core.metrics import METRICS, bin_of, metric_key, split_metric_key
 from core.rules import DEFAULT_RULES, default_config
 from core.scoring import SCORER_VERSIONS, Scoring
-from core.windows import ClosedWindow
+from core.windows import ClosedWindow, cut_of
 from schemas.embedding import EmbeddingTable
-from schemas.messages import WINDOW_MS, ChatMessage, Config, Counts, Cut, Detection, Feedback, Group, Interaction, Score
+from schemas.messages import WINDOW_MS, ChatMessage, Config, Counts, Detection, Feedback, Group, Interaction, Score
 
 PACKAGES: Final = ("numpy", "scipy", "chitchat-dataset")
 Unit = Literal["interaction", "conversation"]
@@ -200,9 +200,8 @@ def _group(pool: Pool, version: str, place: Ints, turns: Ints, random: np.random
     return group
 
 
-def _counts(pool: Pool, place: Ints, acts: Ints) -> Counts:
-    counts = np.bincount(np.concatenate((pool.codes[place].ravel(), acts)), minlength=1)
-    counts[0] = 0
+def binned(pool: Pool, counts: Ints) -> tuple[dict[str, list[tuple[int, int]]], dict[str, list[tuple[str, int]]]]:
+    """Counts by code as a group has them: bins, and names, by metric."""
     bins: dict[str, list[tuple[int, int]]] = {}
     names: dict[str, list[tuple[str, int]]] = {}
     for code in np.flatnonzero(counts).tolist():
@@ -211,6 +210,13 @@ def _counts(pool: Pool, place: Ints, acts: Ints) -> Counts:
             names.setdefault(key, []).append((bin_, int(counts[code])))
         else:
             bins.setdefault(key, []).append((bin_, int(counts[code])))
+    return bins, names
+
+
+def _counts(pool: Pool, place: Ints, acts: Ints) -> Counts:
+    counts = np.bincount(np.concatenate((pool.codes[place].ravel(), acts)), minlength=1)
+    counts[0] = 0
+    bins, names = binned(pool, counts)
     return Counts(n=len(place), acts=int(np.count_nonzero(acts)), bins=bins, names=names)
 
 
@@ -241,18 +247,8 @@ def simulate(pool: Pool, traffic: Traffic, days: float, per_days: float, seed: i
 
 
 def _fold(fold: Fold, batch: Sequence[ClosedWindow], outcome: Outcome) -> None:
-    cut = Cut(
-        shard=0,
-        first_window=batch[0].window,
-        last_window=batch[-1].window,
-        windows=len(batch),
-        summaries_end=0,
-        commands_end=0,
-        actions_end=0,
-        config_end=0,
-    )
     started = time.process_time()
-    output = fold.fold(batch, (), cut)
+    output = fold.fold(batch, (), cut_of(batch))
     outcome.fold_seconds += time.process_time() - started
     outcome.detections += output.detections
     outcome.pages += sum(alert.paged for alert in output.alerts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.cells import EDGES, cells_of
 from core.clustering import Clusters, cluster
-from core.identity import FIRST_TURN, OTHER
+from core.identity import FIRST_TURN, OTHER, told_turn
 from core.metrics import MAX_OWN_CELLS, NOVELTY_BINS
 from core.rules import app_policy
 from core.scoring.cut import MAX_CHARACTERS
@@ -63,7 +63,7 @@ def prompt_of(scored: ScoredInteraction) -> Prompt | None:
     topic = scored.scores.get("topic")
     if topic is None or topic.outcome != "ok":
         return None
-    turn = scored.turn if scored.turn is not None else sum(message.role == "user" for message in scored.messages) or FIRST_TURN
+    turn = told_turn(scored.turn, scored.messages) or FIRST_TURN
     return Prompt(scored.prompt[:MAX_CHARACTERS], scored.user, scored.conversation or scored.id, turn <= FIRST_TURN)
 
 

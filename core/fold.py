@@ -16,9 +16,10 @@ import msgspec
 from core.alerting import Board, BoardState
 from core.cells import CellNames, names_by_app
 from core.detection import state as monitor_state
-from core.detection.application import SILENT_WINDOWS, Alarm, AppMonitor, Released
+from core.detection.application import SILENT_WINDOWS, AppMonitor
 from core.detection.explain import six_digits
 from core.detection.history import Busiest
+from core.detection.slices import Alarm, Released
 from core.evidence import add_reference
 from core.groups import merge_groups
 from core.identity import OTHER

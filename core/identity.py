@@ -2,12 +2,13 @@
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
 
-from schemas.messages import Interaction
+from schemas.messages import ChatMessage, Interaction
 
 FIRST_TURN: Final = 1
 OTHER: Final = "other"
@@ -26,21 +27,18 @@ def _call_digest(response_model: str | None, prompt_name: str | None, prompt_ver
     return hashlib.sha256(msgspec.json.encode([response_model, prompt_name, prompt_version])).hexdigest()[:12]
 
 
-def is_first_turn(interaction: Interaction) -> bool:
-    """Whether it opens its conversation: as gateway or client say, else when its input holds exactly one user message.
-
-    >>> from schemas.messages import ChatMessage
-    >>> is_first_turn(Interaction(id="1", app="desk", input=[ChatMessage(role="user", content="Hello")]))
-    True
-    """
-    return turn_of(interaction) == FIRST_TURN
-
-
 def turn_of(interaction: Interaction) -> int | None:
-    """Its place in its conversation, from 1: as gateway or client say, else the number of user messages in its input."""
-    if interaction.turn is not None:
-        return interaction.turn
-    return sum(message.role == "user" for message in interaction.input) or None
+    """Its place in its conversation, from 1: as gateway or client say, else the number of user messages in its input.
+
+    >>> turn_of(Interaction(id="1", app="desk", input=[ChatMessage(role="user", content="Hello")]))
+    1
+    """
+    return told_turn(interaction.turn, interaction.input)
+
+
+def told_turn(stated: int | None, messages: Sequence[ChatMessage]) -> int | None:
+    """The turn as stated, else as the messages of the conversation so far tell it; None where they do not."""
+    return stated if stated is not None else sum(message.role == "user" for message in messages) or None
 
 
 def sampled_turn(conversation: str) -> int:

@@ -11,8 +11,8 @@ import msgspec
 
 from core.actions import next_step
 from core.alerting import Board
-from core.detection.application import slice_version
 from core.detection.history import BEFORE_MS, Busiest
+from core.detection.slices import slice_version
 from core.identity import OTHER
 from core.incident import Alert, Moment, covers, digest_of
 from core.rules import mode_of

@@ -8,7 +8,7 @@ import hashlib
 import heapq
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -16,7 +16,7 @@ import msgspec
 
 from core.groups import merge_cohorts, merge_groups
 from schemas import codec
-from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Cohort, Command, Group, StateSection
+from schemas.messages import WINDOW_MS, BlockHeader, BlockSummary, Cohort, Command, Cut, Group, StateSection
 
 REMEMBERED: Final = 360
 """Blocks per partition whose digests are kept, so that a repetition can be compared: half an hour."""
@@ -49,6 +49,21 @@ class ClosedWindow:
     groups: tuple[Group, ...] = ()
     problems: tuple[Problem, ...] = ()
     cohorts: tuple[Cohort, ...] = ()
+
+
+def cut_of(windows: Sequence[ClosedWindow], catch_up_until: int | None = None) -> Cut:
+    """The cut of windows that are folded without any record from a broker."""
+    return Cut(
+        shard=0,
+        first_window=windows[0].window,
+        last_window=windows[-1].window,
+        windows=len(windows),
+        summaries_end=0,
+        commands_end=0,
+        actions_end=0,
+        config_end=0,
+        catch_up_until=catch_up_until,
+    )
 
 
 class _Link(msgspec.Struct):

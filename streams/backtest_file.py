@@ -14,14 +14,13 @@ from core.rules import DEFAULT_RULES, LEAST_FIT, MOST_FIT, default_config
 from core.scoring import SCORER_VERSIONS, EmbeddingTable, HeadTable
 from core.scoring.thumbs import is_down
 from core.scoring.words import WordSums
-from core.windows import ClosedWindow, WindowCloser
+from core.windows import ClosedWindow, WindowCloser, cut_of
 from schemas import codec
 from schemas.messages import (
     WINDOW_MS,
     Activation,
     BlockSummary,
     Config,
-    Cut,
     Feedback,
     FitRules,
     Interaction,
@@ -232,17 +231,3 @@ def _after(windows: Sequence[FileWindow], starts: tuple[int, int]) -> tuple[int,
     interactions = [window.interactions[-1].offset + 1 for window in windows if window.interactions]
     acts = [window.acts[-1].offset + 1 for window in windows if window.acts]
     return (interactions[-1] if interactions else starts[0], acts[-1] if acts else starts[1])
-
-
-def cut_of(windows: Sequence[ClosedWindow]) -> Cut:
-    """The cut of windows that are folded without any control record."""
-    return Cut(
-        shard=0,
-        first_window=windows[0].window,
-        last_window=windows[-1].window,
-        windows=len(windows),
-        summaries_end=0,
-        commands_end=0,
-        actions_end=0,
-        config_end=0,
-    )

@@ -8,11 +8,10 @@ import msgspec
 
 from core.configs import ConfigLog
 from core.fold import Fold
-from core.windows import WindowCloser
+from core.windows import WindowCloser, cut_of
 from schemas import codec
 from schemas.codec import Record
 from schemas.messages import WINDOW_MS, BlockSummary, Rules
-from streams.backtest_file import cut_of
 from streams.backtest_report import BacktestReport
 
 _EVERY: Final = 2_000

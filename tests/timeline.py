@@ -8,8 +8,8 @@ import numpy as np
 
 from core.fold import ControlRecord, Fold, FoldOutput
 from core.rules import DEFAULT_RULES, default_config
-from core.windows import ClosedWindow
-from schemas.messages import WINDOW_MS, ActionStep, AlertTransition, Command, Config, Cut, Group, Mode, Rules
+from core.windows import ClosedWindow, cut_of
+from schemas.messages import WINDOW_MS, ActionStep, AlertTransition, Command, Config, Group, Mode, Rules
 from schemas.topics import ACTIONS, COMMANDS
 
 FIRST = 1_700_000_000_000
@@ -131,17 +131,3 @@ class Timeline:
     @property
     def actions(self) -> list[ActionStep]:
         return [step for _, out in self.outputs for step in out.actions]
-
-
-def cut_of(closed: Sequence[ClosedWindow], catch_up_until: int | None = None) -> Cut:
-    return Cut(
-        shard=0,
-        first_window=closed[0].window,
-        last_window=closed[-1].window,
-        windows=len(closed),
-        summaries_end=0,
-        commands_end=0,
-        actions_end=0,
-        config_end=0,
-        catch_up_until=catch_up_until,
-    )

@@ -15,11 +15,13 @@ from adapters.keys import redaction_keys
 from adapters.recorded import record_log
 from adapters.recorded_summaries import recorded_summaries
 from adapters.settings import Settings
-from bellbuoy.backtest_inputs import BadInput, lines_of, load_tables, rules_of, truth_of
+from bellbuoy.backtest_inputs import BadInput, lines_of, load_tables, truth_of
 from bellbuoy.backtest_printing import Progress, print_report, report_json
 from bellbuoy.cli.printing import fail, harmless, print_json
+from bellbuoy.cli.rules import load, refused
 from bellbuoy.reach import need_kafka
 from core.event_time import time_ms
+from core.rule_file import InvalidRules
 from core.rules import DEFAULT_RULES
 from schemas.codec import InvalidMessage
 from schemas.messages import Rules
@@ -83,8 +85,10 @@ def command(
         _verify(json=json)
         return
     try:
-        chosen = rules_of(rules) if rules is not None else None
+        chosen = load(rules) if rules is not None else None
         changes = truth_of(truth) if truth is not None else None
+    except InvalidRules as error:
+        raise refused(error) from None
     except BadInput as error:
         raise fail(str(error)) from None
     if log is not None:

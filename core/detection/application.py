@@ -8,9 +8,8 @@ their length to M, so they are made up for when the slice is next touched: an ap
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -25,12 +24,12 @@ from core.detection.budget import (
     slice_weight,
     stream_name,
     stream_weight,
-    stream_weights,
 )
-from core.detection.explain import Explanation, explain
+from core.detection.explain import explain
 from core.detection.growth import Growth, suspected
 from core.detection.history import History
 from core.detection.reference import Floats, Reference, judged_of, name_bin
+from core.detection.slices import BANKS, OTHER_TURNS, Alarm, Bank, Judged, Released, Slice, slice_name, slice_version
 from core.detection.sr import Layout, SrState, build_layout, hold, step
 from core.groups import merge_groups
 from core.identity import OTHER
@@ -44,88 +43,6 @@ SILENT_WINDOWS: Final = 7 * 86_400_000 // WINDOW_MS
 ABSENT_WINDOWS: Final = 3_600_000 // WINDOW_MS
 """After an hour of windows with traffic of the app and none of a version, the version's alarms are over for want of data: it
 has been rolled back, and should it come back as bad, that is an alarm of its own."""
-Bank = tuple[Literal["app", "version"], Literal["interaction", "feedback", "later.interaction", "later.feedback"]]
-BANKS: Final[tuple[Bank, ...]] = (
-    ("app", "interaction"),
-    ("version", "interaction"),
-    ("version", "feedback"),
-    ("app", "later.interaction"),
-    ("version", "later.interaction"),
-    ("version", "later.feedback"),
-)
-"""What is judged together. First turns and sampled later turns have detectors, references and thresholds of their own: given a
-conversation's first turn, a later one is no fresh draw, so that their evidence must not be added."""
-
-
-_OTHER_TURNS: Final[Mapping[str, Literal["interaction", "feedback", "later.interaction", "later.feedback"]]] = {
-    "interaction": "later.interaction",
-    "feedback": "later.feedback",
-    "later.interaction": "interaction",
-    "later.feedback": "feedback",
-}
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A stream (`metric@version` of its key) of a slice whose evidence reached its threshold."""
-
-    key: str
-    slice: str
-    statistic: float
-    threshold: float
-    explanation: Explanation
-
-    @property
-    def metric(self) -> str:
-        return stream_name(self.key)
-
-
-@dataclass(frozen=True)
-class Released:
-    """A stream of a slice whose alarm is over, and why."""
-
-    metric: str
-    slice: str
-    reason: str
-
-
-@dataclass
-class Judged:
-    """What one window brought for an app."""
-
-    alarms: list[Alarm] = field(default_factory=list)
-    released: list[Released] = field(default_factory=list)
-
-
-@dataclass
-class Slice:
-    """The detectors of one slice and bank, and its open step: counts by column, events, start in windows of the clock."""
-
-    state: SrState
-    weight: float
-    start: int
-    events: int = 0
-    pending: dict[int, int] = field(default_factory=dict)
-    absent: int = 0
-    """While an alarm is held: windows with traffic of the app since the version's last record."""
-
-
-def slice_name(version: str) -> str:
-    """Name of a version's slice.
-
-    >>> slice_name("v2")
-    'version=v2'
-    """
-    return f"version={version}"
-
-
-def slice_version(name: str) -> str | None:
-    """The version of a slice, None for the whole app.
-
-    >>> slice_version("version=v2"), slice_version("all")
-    ('v2', None)
-    """
-    return name.removeprefix("version=") if name.startswith("version=") else None
 
 
 class AppMonitor:
@@ -288,7 +205,7 @@ class AppMonitor:
 
     def _held_by_other_turns(self, name: str, bank: Bank, key: str) -> bool:
         of = bank[1]
-        other: Bank = (bank[0], _OTHER_TURNS[of])
+        other: Bank = (bank[0], OTHER_TURNS[of])
         twin = key.removeprefix(LATER) if key.startswith(LATER) else LATER + key
         return (name, other) in self.slices and twin in self.slices[name, other].state.holds
 
@@ -363,9 +280,7 @@ class AppMonitor:
         """The weights of a bank's streams, with the shares that the rules give them in place of the built-in ones."""
         if not rules.shares:
             return self._weights[bank]
-        weights = stream_weights(rules)
-        names = [stream_name(key) for key in self.layouts[bank].keys]
-        return np.asarray(self._weights[bank] * np.array([weights[name] / STREAMS[name].weight for name in names]))
+        return np.array([stream_weight(key, rules) for key in self.layouts[bank].keys])
 
     def lay_out(self, window: int) -> None:
         """Build the layouts of all complete references and carry the detectors and their open steps over."""

@@ -81,9 +81,12 @@ def stream_name(key: str) -> str:
     return split_metric_key(key)[0].removeprefix(LATER)
 
 
-def stream_weight(key: str) -> float:
-    """A stream's share of the app's budget and delta: by first turns, or by later ones."""
-    return STREAMS[stream_name(key)].weight * (LATER_SHARE if key.startswith(LATER) else 1.0 - LATER_SHARE)
+def stream_weight(key: str, rules: Rules | None = None) -> float:
+    """A stream's share of the app's budget, with the shares that the rules give, and (without rules) of delta: by first turns,
+    or by later ones."""
+    weights = {} if rules is None or not rules.shares else stream_weights(rules)
+    name = stream_name(key)
+    return weights.get(name, STREAMS[name].weight) * (LATER_SHARE if key.startswith(LATER) else 1.0 - LATER_SHARE)
 
 
 def stream_weights(rules: Rules) -> dict[str, float]:

@@ -136,7 +136,7 @@ def powers(
     `events_per_day` counts what the stream judges (interactions, or acts of feedback; of first turns, or sampled later ones);
     `k` says that it is judged for the app's k-th version, None for the whole app.
     """
-    threshold = budget_seconds(rules) / (stream_weight(reference.key) * (1.0 if k is None else slice_weight(k)))
+    threshold = budget_seconds(rules) / (stream_weight(reference.key, rules) * (1.0 if k is None else slice_weight(k)))
     out = []
     for arm in arms(reference):
         counts = (reference.grown if arm.grown else reference.counts).get(arm.metric, {})

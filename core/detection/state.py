@@ -3,10 +3,11 @@
 import msgspec
 import numpy as np
 
-from core.detection.application import AppMonitor, Bank, Slice
+from core.detection.application import AppMonitor
 from core.detection.growth import Growth
 from core.detection.history import History
 from core.detection.reference import Reference
+from core.detection.slices import Bank, Slice
 from core.detection.sr import Hold, SrState
 from core.packing import pack_bytes, unpack_bytes
 

@@ -5,11 +5,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from core.scoring.cut import words
 from core.scoring.languages import EVIDENCE, evidence
-from core.scoring.lexicon import Lexicon, ends, grown
+from core.scoring.lexicon import Lexicon, ends, grown, summed
 
 READ: Final = 400
 """Characters of a text that are read …"""
@@ -37,6 +36,4 @@ class EvidenceSums:
         if fresh:
             self._rows = grown(self._rows, len(self._lexicon))
             self._rows[len(self._lexicon) - len(fresh) : len(self._lexicon)] = np.stack([evidence(word) for word in fresh])
-        ones = np.ones(len(rows), np.int32)
-        which = csr_array((ones, rows, bounds), shape=(len(texts), len(self._rows)))
-        return np.asarray(which @ self._rows)
+        return summed(rows, bounds, self._rows)

@@ -9,12 +9,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from core.scoring.cut import MAX_WORDS, words
 from core.scoring.evidence import EvidenceSums
 from core.scoring.languages import EVIDENCE, evidence
-from core.scoring.lexicon import Lexicon, ends, grown, portions
+from core.scoring.lexicon import Lexicon, ends, grown, portions, summed
 from core.scoring.nearest import Cells
 from schemas.embedding import EmbeddingTable
 from schemas.messages import OwnCells
@@ -86,8 +85,7 @@ class WordSums:
             self._make_room()
             rows, bounds = self._lexicon.rows(found[part]), ends(found[part])
             self._learn()
-            ones = np.ones(len(rows), np.int32)  # a sparse 0/1 product in int32, hence exact
-            total[part] = np.asarray(csr_array((ones, rows, bounds), shape=(len(bounds) - 1, len(self._rows))) @ self._rows)
+            total[part] = summed(rows, bounds, self._rows)
         dimensions = self.table.dimensions
         return TextSums(total[:, :dimensions], total[:, dimensions:])
 

@@ -8,11 +8,12 @@ import pytest
 from scipy.stats import binom
 
 from core.cells import CellNames
-from core.detection.application import AppMonitor, Judged
+from core.detection.application import AppMonitor
 from core.detection.budget import STREAM_OF, STREAMS, slice_weight
 from core.detection.explain import explain
 from core.detection.history import BEFORE_MS, Busiest
 from core.detection.reference import Reference, arms, lower_bound, upper_bound
+from core.detection.slices import Judged
 from core.detection.sr import MAX_EXPONENT, TILTS, Layout, SrState, build_layout, hold, step
 from core.metrics import METRICS
 from schemas.messages import WINDOW_MS, Group, Rules

@@ -5,8 +5,9 @@ import numpy as np
 from scipy.stats import poisson
 
 from core.cells import CellNames
-from core.detection.application import Alarm, AppMonitor, Released
+from core.detection.application import AppMonitor
 from core.detection.budget import LATER, STREAMS, stream_weight
+from core.detection.slices import Alarm, Released
 from core.detection.state import dump, load
 from schemas.messages import WINDOW_MS, Counts, Group, Rules
 

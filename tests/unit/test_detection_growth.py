@@ -6,9 +6,10 @@ import pytest
 from scipy.stats import poisson
 
 from core.cells import CellNames
-from core.detection.application import Alarm, AppMonitor, Released
+from core.detection.application import AppMonitor
 from core.detection.growth import LEAST_WINDOWS
 from core.detection.reference import Arm, Reference, arms, growth_delta
+from core.detection.slices import Alarm, Released
 from core.detection.state import dump, load
 from schemas.messages import WINDOW_MS, Group, Rules
 

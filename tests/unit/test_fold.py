@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.fold import MAX_APPS, ControlRecord, Fold, FoldOutput
-from core.windows import ClosedWindow, Problem
+from core.windows import ClosedWindow, Problem, cut_of
 from schemas.messages import WINDOW_MS, ActionStep, Command, Config, Group, StateSection
-from tests.timeline import FIRST, Behaviour, FixedConfigs, Timeline, config, cut_of, rules, traffic
+from tests.timeline import FIRST, Behaviour, FixedConfigs, Timeline, config, rules, traffic
 
 NORMAL = Behaviour()
 SHIFTED = Behaviour(new_topic=0.25)

@@ -10,7 +10,7 @@ from core.fold import ControlRecord, Fold, FoldOutput
 from core.rules import DEFAULT_RULES
 from core.scoring import SCORER_VERSIONS, Scoring
 from core.scoring.words import WordSums
-from core.windows import WindowCloser
+from core.windows import WindowCloser, cut_of
 from schemas import codec
 from schemas.messages import (
     WINDOW_MS,
@@ -19,7 +19,6 @@ from schemas.messages import (
     ChatMessage,
     Command,
     Config,
-    Cut,
     Interaction,
     OwnCells,
     Rules,
@@ -93,18 +92,8 @@ class Desk:
                 self.closer.add(codec.decode(BlockSummary, summary.value), value=summary.value)
             self.offset = end
             closed = self.closer.closed()
-            cut = Cut(
-                shard=0,
-                first_window=closed[0].window,
-                last_window=closed[-1].window,
-                windows=len(closed),
-                summaries_end=0,
-                commands_end=0,
-                actions_end=0,
-                config_end=0,
-            )
             control = [ControlRecord(COMMANDS, 0, n, 0, command) for n, command in enumerate(commands)]
-            part = self.fold.fold(closed, control, cut)
+            part = self.fold.fold(closed, control, cut_of(closed))
             out.detections += part.detections
             out.alerts += part.alerts
             commands = ()
