@@ -422,3 +422,25 @@ def test_a_board_that_was_written_out_goes_on() -> None:
         it.until(10, 60)
         it.at(60, released="length")
     assert desk.transitions == twin.transitions
+
+
+def test_a_silence_of_an_alert_that_an_older_state_holds_with_its_app_can_be_ended() -> None:
+    desk = Desk()
+    desk.at(0, found("refusal"))
+    (alert,) = desk.board.open
+    desk.at(5, command=said("silence", alert=alert))
+    state = msgspec.to_builtins(desk.board.state())
+    state["silences"][0] |= {"app": "desk", "environment": "prod"}
+    desk.board = Board(msgspec.convert(state, BoardState))
+    desk.at(10, command=said("unsilence", alert=alert))
+    assert desk.board.silences == []
+
+
+def test_a_reminder_that_is_due_within_the_cooldown_does_not_wait_for_its_end() -> None:
+    desk = Desk()
+    rule = msgspec.structs.replace(RULES.rules[0], remind_s=120)
+    desk.moment = lambda second: replace(Desk.moment(desk, second), rules=Rules(rules=(rule,)))  # type: ignore[method-assign]
+    desk.at(0, found("refusal"))
+    desk.at(5, command=said("acknowledge", app="desk"))
+    desk.until(10, 200)
+    assert [state for _, state, paged in desk.between(100, 140) if paged] == ["firing"]

@@ -20,7 +20,7 @@ def story() -> Timeline:
 
 
 def alarms(story: Timeline) -> list[Detection]:
-    found = [detection for _, out in story.outputs for detection in out.detections]
+    found = alarms_of(story)
     assert {"refusal", "topic.mix"} <= {d.metric for d in found}
     return found
 
@@ -90,3 +90,19 @@ def test_on_a_ladder_a_bin_means_it_and_all_above(metric: str, hits: int) -> Non
     counts = BinCounts(up=True, onset=0, hits=1, events=2, band=0.1, tilt=0.4, log_likelihood=0.0)
     add_reference(counts, metric, 1, {0: 80, 1: 7, 2: 5})
     assert (counts.reference_hits, counts.reference_events) == (hits, 92)
+
+
+def test_an_alarm_by_a_grown_reference_has_the_counts_of_that_one() -> None:
+    it, rng = Timeline(rules=rules()), np.random.default_rng(7)
+    it.at([[traffic(rng, 20, Behaviour())] for _ in range(3_000)])
+    it.at([[traffic(rng, 100, Behaviour(refusal=0.06))] for _ in range(60)])
+    counts = [c.counts for d in alarms_of(it) for c in d.contributions if c.counts is not None]
+    before = [c.before for d in alarms_of(it) for c in d.contributions if c.counts is not None]
+    assert any(one.grown for one in counts)
+    for one, rate in zip(counts, before, strict=True):
+        assert one.reference_events
+        assert rate == pytest.approx((one.reference_hits or 0) / one.reference_events, rel=1e-5, abs=1e-9)
+
+
+def alarms_of(story: Timeline) -> list[Detection]:
+    return [detection for _, out in story.outputs for detection in out.detections]
